@@ -1,0 +1,156 @@
+"""Ids, byte-compatible with the official server, and how those of keyed requests are derived.
+
+Pure: time and random bytes come in. Rules: service protocol 4, ingress 15.
+"""
+
+import base64
+import hashlib
+import struct
+
+import xxhash
+
+from perdure.journal.errors import BadId
+
+_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_DIGITS = {c: i for i, c in enumerate(_ALPHABET)}
+_U64_WIDTH, _U128_WIDTH = 11, 22
+_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]  # two digits at a time
+_BUCKETS = 512  # per service, for requests that no key ties to a place
+
+SLOT_COUNT = 1 << 16
+KNOWN_PREFIXES = frozenset({"inv", "dp", "sub", "snap", "mut", "vq", "sign", "prom"})
+
+
+def _encode62(raw: bytes, width: int) -> str:
+    """Base62 of the byte-reversed integer, most significant digit first, padded to ``width``."""
+    n = int.from_bytes(raw, "little")
+    digits = []
+    while n:
+        n, pair = divmod(n, 3844)
+        digits.append(_PAIRS[pair])
+    return "".join(reversed(digits)).rjust(width, "0")[-width:]
+
+
+def _decode62(text: str, size_bytes: int) -> bytes:
+    n = 0
+    for c in text:
+        digit = _DIGITS.get(c)
+        if digit is None:
+            raise BadId("base62 decode error")
+        n = n * 62 + digit
+    if n >> (8 * size_bytes):
+        raise BadId("base62 decode error")
+    return n.to_bytes(size_bytes, "little")
+
+
+def format_invocation_id(raw: bytes) -> str:
+    """24 raw bytes (partition key, uuid; both big-endian) to ``inv_1`` and 33 digits."""
+    return "inv_1" + _encode62(raw[:8], _U64_WIDTH) + _encode62(raw[8:], _U128_WIDTH)
+
+
+def parse_invocation_id(text: str) -> bytes:
+    """The 24 raw bytes. Raises BadId with the reason that clients know from the official server."""
+    payload = _payload(text, "inv")
+    if len(payload) != _U64_WIDTH + _U128_WIDTH:
+        raise BadId("bad length")
+    return _decode62(payload[:_U64_WIDTH], 8) + _decode62(payload[_U64_WIDTH:], 16)
+
+
+def format_deployment_id(ulid: bytes) -> str:
+    return "dp_1" + _encode62(ulid, _U128_WIDTH)
+
+
+def _payload(text: str, prefix: str) -> str:
+    kind, underscore, rest = text.partition("_")
+    if not underscore or not rest:
+        raise BadId("bad format")
+    if kind != prefix:
+        raise BadId("id doesn't match the expected type" if kind in KNOWN_PREFIXES else "bad format")
+    if rest[0] != "1":
+        raise BadId("unrecognized codec version")
+    return rest[1:]
+
+
+def format_awakeable_id(invocation: bytes, signal: int) -> str:
+    """``invocation``: 24 raw bytes; ``signal``: the index from 17 up."""
+    raw = invocation + struct.pack(">I", signal)
+    return "sign_1" + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def parse_awakeable_id(text: str) -> tuple[bytes, int]:
+    """Raw invocation id and signal index; padding is tolerated. Raises BadId."""
+    if not text.startswith("sign_"):
+        _payload(text, "prom")  # the spelling of old protocols: only its shape is checked
+        raise BadId("bad length")
+    payload = _payload(text, "sign").rstrip("=")
+    try:
+        raw = base64.b64decode(payload + "=" * (-len(payload) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        raise BadId("id doesn't match the expected type") from None
+    if len(raw) != 28:
+        raise BadId("id doesn't match the expected type")
+    return raw[:24], struct.unpack(">I", raw[24:])[0]
+
+
+# ---- where a request lives, and what it is called -----------------------------------------------
+
+
+def _hash(*parts: str) -> int:
+    return xxhash.xxh3_64_intdigest(b"".join(p.encode() + b"\xff" for p in parts))
+
+
+def key_partition(key: str, scope: str | None = None) -> int:
+    """The partition key of an object or workflow key, or of everything in a scope."""
+    return _hash(key if scope is None else scope)
+
+
+def service_partition(service: str, bucket: int) -> int:
+    """The partition key of a request to a plain service; ``bucket``: any number, taken modulo 512."""
+    head = service.encode() + b"\xffunscoped/service\xff"
+    return xxhash.xxh3_64_intdigest(head + struct.pack("<Q", bucket % _BUCKETS))
+
+
+def idempotency_bucket(idempotency_key: str) -> int:
+    return _hash(idempotency_key)
+
+
+def slot_of(partition_key: int) -> int:
+    """The slot, 0 to 65,535, of everything with this partition key: its upper 16 bits."""
+    return partition_key >> 48
+
+
+def _digest(*parts: str) -> bytes:
+    return hashlib.sha256(",".join(parts).encode()).digest()[:16]
+
+
+def _scoped(scope: str | None) -> tuple[str, ...]:
+    return () if scope is None else (scope,)
+
+
+def workflow_id(service: str, key: str, scope: str | None = None) -> bytes:
+    """The raw id of a workflow's run: one for ever."""
+    uuid = _digest("wf", *_scoped(scope), service, key)
+    return struct.pack(">Q", key_partition(key, scope)) + uuid
+
+
+def idempotent_id(
+    service: str, key: str | None, handler: str, idempotency_key: str, scope: str | None = None
+) -> bytes:
+    """The raw id that every request with this idempotency key gets."""
+    parts = (service, *(() if key is None else (key,)), handler, idempotency_key)
+    if key is None and scope is None:
+        partition = service_partition(service, idempotency_bucket(idempotency_key))
+    else:
+        partition = key_partition(key or "", scope)
+    return struct.pack(">Q", partition) + _digest("ik", *_scoped(scope), *parts)
+
+
+def fresh_id(
+    service: str, key: str | None, now_ms: int, entropy: bytes, scope: str | None = None
+) -> bytes:
+    """The raw id of any other request: a ULID. ``entropy``: 12 random bytes."""
+    if key is None and scope is None:
+        partition = service_partition(service, int.from_bytes(entropy[10:12], "big"))
+    else:
+        partition = key_partition(key or "", scope)
+    return struct.pack(">Q", partition) + now_ms.to_bytes(6, "big") + entropy[:10]

@@ -1,0 +1,1 @@
+"""Durable virtual objects for Python."""
