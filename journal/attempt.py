@@ -104,9 +104,7 @@ class Failed(msgspec.Struct, frozen=True):
     related_command_type: str = ""
 
 
-Frame: TypeAlias = (
-    Command | ProposeRun | Barrier | AwaitingOn | Ended | Suspended | Failed
-)
+Frame: TypeAlias = Command | ProposeRun | Barrier | AwaitingOn | Ended | Suspended | Failed
 
 
 class Sink(Protocol):

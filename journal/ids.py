@@ -65,7 +65,9 @@ def _payload(text: str, prefix: str) -> str:
     if not underscore or not rest:
         raise BadId("bad format")
     if kind != prefix:
-        raise BadId("id doesn't match the expected type" if kind in KNOWN_PREFIXES else "bad format")
+        raise BadId(
+            "id doesn't match the expected type" if kind in KNOWN_PREFIXES else "bad format"
+        )
     if rest[0] != "1":
         raise BadId("unrecognized codec version")
     return rest[1:]

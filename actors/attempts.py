@@ -1,0 +1,117 @@
+"""The attempts that are open: where each one is, and for how long it has been quiet.
+
+An attempt that waits keeps its coroutine until the inactivity timeout, or until too many of them
+wait; then it is asked to suspend. One that does not listen is aborted. Rules: service protocol 5.10.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+from perdure.actors.cell import Cell
+from perdure.actors.messages import Abort, CloseInput
+from perdure.journal.schema import Handler
+
+
+class OpenAttempt:
+    """One attempt, as the partition sees it. Times are of the loop's clock, seconds."""
+
+    __slots__ = ("actor", "attempt", "closed_at_s", "handler", "id", "quiet_since_s")
+
+    def __init__(self, id: bytes, attempt: int, actor: Cell, handler: Handler, now_s: float) -> None:
+        self.id = id
+        self.attempt = attempt
+        self.actor = actor
+        self.handler = handler
+        self.quiet_since_s = now_s
+        self.closed_at_s: float | None = None  # when it was asked to suspend
+
+
+class OpenAttempts:
+    """All open attempts of a partition; ``resident_limit``: how many may wait with their coroutine."""
+
+    def __init__(self, resident_limit: int, partition: Callable[[], Cell]) -> None:
+        self._resident_limit = resident_limit
+        self._partition = partition
+        self._open: dict[bytes, OpenAttempt] = {}
+        self._waiting: OrderedDict[bytes, None] = OrderedDict()  # longest wait first
+        self._by_actor: dict[Cell, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def find(self, id: bytes, attempt: int) -> OpenAttempt | None:
+        found = self._open.get(id)
+        return found if found is not None and found.attempt == attempt else None
+
+    def __contains__(self, id: bytes) -> bool:
+        return id in self._open
+
+    def add(self, opened: OpenAttempt) -> None:
+        self.abort(opened.id)
+        self._open[opened.id] = opened
+        self._by_actor[opened.actor] = self._by_actor.get(opened.actor, 0) + 1
+
+    def remove(self, id: bytes) -> OpenAttempt | None:
+        found = self._open.pop(id, None)
+        if found is None:
+            return None
+        self._waiting.pop(id, None)
+        left = self._by_actor[found.actor] - 1
+        if left:
+            self._by_actor[found.actor] = left
+        else:
+            del self._by_actor[found.actor]
+        return found
+
+    def abort(self, id: bytes) -> None:
+        """Whatever attempt of this invocation is open ends now."""
+        found = self.remove(id)
+        if found is not None:
+            found.actor.deliver(Abort(id, found.attempt), self._partition())
+
+    def abort_all(self) -> None:
+        for id in list(self._open):
+            self.abort(id)
+
+    def hosts(self, actor: Cell) -> bool:
+        return actor in self._by_actor
+
+    def of(self, actor: Cell) -> Iterator[OpenAttempt]:
+        """Those that ``actor`` hosts; for the rare case that it failed."""
+        return iter([a for a in self._open.values() if a.actor is actor])
+
+    # ---- who is quiet
+
+    def spoke(self, opened: OpenAttempt, now_s: float) -> None:
+        """It emitted something, or was given something."""
+        opened.quiet_since_s = now_s
+        if opened.closed_at_s is not None:
+            opened.closed_at_s = now_s
+        self._waiting.pop(opened.id, None)
+
+    def blocked(self, opened: OpenAttempt) -> None:
+        """It waits. Suspend it at once where it may not wait, or the longest one if there are too many."""
+        if opened.handler.inactivity_timeout_ms == 0:
+            return self.close_input(opened)
+        self._waiting[opened.id] = None
+        if len(self._waiting) > self._resident_limit:
+            self.close_input(self._open[next(iter(self._waiting))])
+
+    def close_input(self, opened: OpenAttempt) -> None:
+        self._waiting.pop(opened.id, None)
+        if opened.closed_at_s is None:
+            opened.closed_at_s = opened.quiet_since_s
+            opened.actor.deliver(CloseInput(opened.id, opened.attempt), self._partition())
+
+    def sweep(self, now_s: float) -> list[OpenAttempt]:
+        """Ask the inactive to suspend; those that have not reacted for their abort timeout."""
+        stuck = []
+        for opened in list(self._open.values()):
+            quiet_ms = (now_s - opened.quiet_since_s) * 1000
+            if opened.closed_at_s is not None:
+                if (now_s - opened.closed_at_s) * 1000 >= opened.handler.abort_timeout_ms:
+                    stuck.append(opened)
+            elif quiet_ms >= opened.handler.inactivity_timeout_ms:
+                opened.quiet_since_s = now_s
+                self.close_input(opened)
+        return stuck

@@ -1,0 +1,123 @@
+"""The commit loop: decided steps become one synced group after another; acts follow their group.
+
+While one group is on its way to the disk the next one fills. A group is sealed when the loop has
+been quiet for a few turns, so that a handler that runs ahead of the disk ends in the group that
+began it. Design 4. The only place that appends to the store.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from perdure.journal.errors import AppendBusy, Indeterminate, Unavailable
+from perdure.journal.events import Act
+from perdure.journal.store import Group, Store, Tail, next_group
+from perdure.journal.tables import Tables
+
+QUIET_TURNS = 3  # turns of the loop without a new step before the group is sealed
+MAX_TURNS = 24  # and at most so many, while steps keep coming
+_RETRY_S = 0.05
+
+
+class Commits:
+    """``perform`` is called for each act once everything decided before it is durable."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        store: Store,
+        new_id: Callable[[], bytes],
+        perform: Callable[[Act], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._tables = tables
+        self._store = store
+        self._new_id = new_id
+        self._perform = perform
+        self._failed = failed
+        self._acts: list[Act] = []
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._in_flight = False
+        self._step_count = 0
+        self._task: asyncio.Task[None] | None = None
+        self.group_count = 0
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="commits")
+
+    def add(self, acts: list[Act]) -> None:
+        """Acts of a step that was just applied to the tables; with nothing to wait for, do them."""
+        if not self._in_flight and not self._acts and not self._tables.has_open_writes:
+            for act in acts:
+                self._perform(act)
+            return
+        self._acts += acts
+        self._step_count += 1
+        if not self._wake.is_set():
+            self._idle.clear()
+            self._wake.set()
+
+    async def drain(self) -> None:
+        """Until everything that was decided is durable and done."""
+        await self._idle.wait()
+
+    async def stop(self) -> None:
+        """Stop where it is; what is not committed is lost, as in a crash."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                await self._settle_down()
+                self._wake.clear()
+                await self._commit()
+                if self._acts or self._tables.has_open_writes:
+                    self._wake.set()
+                elif not self._wake.is_set():
+                    self._idle.set()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._failed(error)
+
+    async def _settle_down(self) -> None:
+        quiet, seen = 0, self._step_count
+        for _ in range(MAX_TURNS):
+            await asyncio.sleep(0)
+            if seen == self._step_count:
+                quiet += 1
+                if quiet == QUIET_TURNS:
+                    return
+            else:
+                quiet, seen = 0, self._step_count
+
+    async def _commit(self) -> None:
+        writes = self._tables.seal()
+        acts, self._acts = self._acts, []
+        if writes:
+            self._in_flight = True
+            await self._append(next_group(self._store.tail, self._new_id(), writes))
+            self._tables.committed()
+            self._in_flight = False
+            self.group_count += 1
+        for act in acts:
+            self._perform(act)
+
+    async def _append(self, group: Group) -> None:
+        """Until the outcome is known. Fenced, too large or failed: the partition is over."""
+        after: Tail = self._store.tail
+        while True:
+            try:
+                await self._store.append(group, after)
+                return
+            except (AppendBusy, Unavailable):
+                await asyncio.sleep(_RETRY_S)
+            except Indeterminate:
+                if await self._store.settle(group, after) is not None:
+                    return
+

@@ -1,0 +1,414 @@
+"""One running engine in this process: the partition, supervised, behind the ``Runtime`` interface.
+
+It turns requests into events and the machine's replies into answers. It decides nothing about an
+invocation. When the store fails, the partition stops at once and is opened again, up to its restart
+intensity; until then callers get 503.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from perdure.actors.base import AsyncioSystemBase
+from perdure.actors.describe import describe, matches
+from perdure.actors.partition import Outside, Partition, PartitionActor, PartitionOptions
+from perdure.actors.registry import Registry
+from perdure.journal import ids, keys, records
+from perdure.journal.attempt import Deployment
+from perdure.journal.effects import attach_id
+from perdure.journal.entries import AttachTarget, Entry, Input, Outcome, SignalResult
+from perdure.journal.errors import BadId, Overloaded, PerdureError, StoreFailed
+from perdure.journal.events import (
+    Attach,
+    Event,
+    Operate,
+    PatchState,
+    Request,
+    SendSignalTo,
+)
+from perdure.journal.ids import format_invocation_id, parse_invocation_id
+from perdure.journal.records import Completed, Invocation
+from perdure.journal.requests import (
+    Accepted,
+    Answer,
+    Filter,
+    InvocationInfo,
+    Invoke,
+    NotFound,
+    NotReady,
+    Op,
+    OpResult,
+    Output,
+)
+from perdure.journal.schema import HandlerType, Service, ServiceType
+from perdure.journal.store import Store
+
+log = logging.getLogger("perdure.engine")
+
+_SCAN_CHUNK = 1_000
+_RESTART_DELAY_S = 0.1
+
+OpenStore = Callable[[], Awaitable[Store]]
+
+
+class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of the whole engine. ``mailbox_limit``: invocations that may wait for one key's lock."""
+
+    partition: PartitionOptions = PartitionOptions()
+    in_flight_limit: int = 100_000
+    mailbox_limit: int = 10_000
+
+
+class Engine:
+    """``Runtime`` over one partition. All methods run on the loop that ``start`` ran on."""
+
+    def __init__(
+        self,
+        open_store: OpenStore,
+        services: Mapping[str, Service],
+        deployment: Deployment,
+        *,
+        now_ms: Callable[[], int],
+        random_bytes: Callable[[int], bytes],
+        options: EngineOptions = EngineOptions(),
+    ) -> None:
+        self._open_store = open_store
+        self.registry = Registry(services.values())
+        self._deployment = deployment
+        self._now_ms = now_ms
+        self._random_bytes = random_bytes
+        self._options = options
+        self._tokens = count(1)
+        self._futures: dict[int, asyncio.Future[Any]] = {}
+        self._awaiting: dict[bytes, list[int]] = {}
+        self._partition: Partition | None = None
+        self._down: str = "the engine was not started"
+        self._failures: deque[float] = deque()
+        self._restarting: asyncio.Task[None] | None = None
+        self._base: AsyncioSystemBase
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Open the store and recover. Raises StoreError where the store can't be opened."""
+        self._loop = asyncio.get_running_loop()
+        self._base = AsyncioSystemBase(self._loop, mailbox_limit=2 * self._options.in_flight_limit)
+        await self._open_partition()
+
+    async def _open_partition(self) -> None:
+        store = await self._open_store()
+        outside = Outside(self._reply, self._complete, self._await_end, self._failed)
+        partition = Partition(
+            store,
+            self.registry,
+            self._deployment,
+            self._now_ms,
+            self._random_bytes,
+            outside,
+            self._options.partition,
+        )
+        cell = self._base.spawn(PartitionActor, None, partition)
+        partition.start(cell)
+        self._partition, self._down = partition, ""
+
+    async def stop(self) -> None:
+        """Take nothing more, commit what was decided, close the store. Waiting callers get 503."""
+        if self._restarting is not None:
+            self._restarting.cancel()
+        partition, self._partition, self._down = self._partition, None, "Perdure is stopping"
+        if partition is not None:
+            await partition.stop()
+        self._refuse_waiting(
+            StoreFailed("Perdure stopped; the invocation goes on after the restart")
+        )
+        await self._base.stop(self._base.root)
+
+    async def crash(self) -> None:
+        """As ``kill -9``: everything in memory is gone at once. For tests."""
+        partition, self._partition, self._down = self._partition, None, "the engine crashed"
+        if partition is not None:
+            await partition.crash()
+        self._refuse_waiting(StoreFailed("the engine crashed"))
+        await self._base.stop(self._base.root)
+
+    async def drain(self) -> None:
+        """Until everything that was decided so far is durable."""
+        await self._running().commits.drain()
+
+    async def expire(self) -> None:
+        """Forget now what is past its retention, instead of at the next clean-up."""
+        await self._running().expire()
+
+    @property
+    def store(self) -> Store:
+        return self._running().store
+
+    @property
+    def system(self) -> AsyncioSystemBase:
+        """The actor system, for a look at the actors."""
+        return self._base
+
+    @property
+    def open_attempt_count(self) -> int:
+        return len(self._running().attempts)
+
+    def health(self) -> str:
+        """Empty while the engine works; else why it does not."""
+        return self._down
+
+    # ---- supervision of the partition
+
+    def _failed(self, error: BaseException) -> None:
+        """The store or the commit loop is over: nothing is acknowledged any more."""
+        if self._partition is None:
+            return
+        log.error("the partition stopped: %r", error, exc_info=error)
+        partition, self._partition = self._partition, None
+        self._down = f"the store failed: {error}"
+        self._refuse_waiting(StoreFailed(self._down))
+        self._restarting = self._loop.create_task(self._restart(partition))
+
+    async def _restart(self, partition: Partition) -> None:
+        await partition.crash()
+        await partition.store.close()
+        options = self._options.partition
+        while True:
+            now_s = self._loop.time()
+            self._failures.append(now_s)
+            while self._failures[0] <= now_s - options.restart_window_s:
+                self._failures.popleft()
+            delay_s = _RESTART_DELAY_S * 2 ** (len(self._failures) - 1)
+            if len(self._failures) > options.restart_limit:
+                delay_s = options.restart_window_s
+            await asyncio.sleep(delay_s)
+            try:
+                await self._open_partition()
+            except PerdureError as error:
+                self._down = f"the store can't be opened again: {error}"
+                log.error("%s; next try in %.1f s", self._down, delay_s * 2)
+                continue
+            log.warning("the partition is open again")
+            return
+
+    def _running(self) -> Partition:
+        if self._partition is None:
+            raise StoreFailed(self._down)
+        return self._partition
+
+    # ---- answers
+
+    def _reply(self, token: int, answer: object) -> None:
+        future = self._futures.pop(token, None)
+        if future is not None and not future.done():
+            future.set_result(answer)
+
+    def _await_end(self, token: int, id: bytes) -> None:
+        self._awaiting.setdefault(id, []).append(token)
+
+    def _complete(self, id: bytes, result: object) -> None:
+        for token in self._awaiting.pop(id, ()):
+            self._reply(token, result)
+
+    def _refuse_waiting(self, error: PerdureError) -> None:
+        futures, self._futures = self._futures, {}
+        self._awaiting = {}
+        for future in futures.values():
+            if not future.done():
+                future.set_exception(error)
+
+    async def _ask(self, event: Event, token: int, id: bytes | None = None) -> Any:
+        """Submit an event and wait for its reply; giving up leaves no trace."""
+        partition = self._running()
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._futures[token] = future
+        try:
+            partition.submit(event)
+            return await future
+        finally:
+            if self._futures.pop(token, None) is not None and id in self._awaiting:
+                waiting = self._awaiting[id]
+                waiting.remove(token)
+                if not waiting:
+                    del self._awaiting[id]
+
+    # ---- requests
+
+    def services(self) -> dict[str, Service]:
+        return self.registry.services
+
+    async def call(self, invoke: Invoke) -> Answer:
+        id, token, event = await self._request(invoke, waits=True)
+        found = await self._ask(event, token, id)
+        text = format_invocation_id(id)
+        if type(found) is Invocation:
+            assert isinstance(found.status, Completed)
+            return Answer(text, found.status.result, found.status.expires_at_ms, invoke.handler)
+        return Answer(text, found, None, invoke.handler)
+
+    async def send(self, invoke: Invoke) -> Accepted:
+        id, token, event = await self._request(invoke, waits=False)
+        record, is_new = await self._ask(event, token)
+        return Accepted(format_invocation_id(id), is_new, record.execution_time_ms)
+
+    async def _request(self, invoke: Invoke, waits: bool) -> tuple[bytes, int, Request]:
+        partition = self._running()
+        await self._admit(partition, invoke)
+        handler, now_ms = invoke.handler, self._now_ms()
+        idempotency_key = invoke.idempotency_key
+        is_fresh = False
+        if handler.type is HandlerType.WORKFLOW:
+            assert invoke.key is not None
+            id, idempotency_key = ids.workflow_id(handler.service, invoke.key, invoke.scope), None
+        elif idempotency_key is not None:
+            id = ids.idempotent_id(
+                handler.service, invoke.key, handler.name, idempotency_key, invoke.scope
+            )
+        else:
+            entropy = self._random_bytes(12)
+            id = ids.fresh_id(handler.service, invoke.key, now_ms, entropy, invoke.scope)
+            is_fresh = True
+        token = next(self._tokens)
+        return (
+            id,
+            token,
+            Request(
+                id,
+                handler,
+                invoke.key,
+                Input(invoke.headers, invoke.body),
+                now_ms,
+                int.from_bytes(self._random_bytes(8), "big"),
+                token,
+                waits,
+                is_fresh,
+                idempotency_key,
+                None if invoke.delay_ms is None else now_ms + invoke.delay_ms,
+                invoke.scope,
+                invoke.limit_key,
+            ),
+        )
+
+    async def _admit(self, partition: Partition, invoke: Invoke) -> None:
+        """Back-pressure, and the limits of what may wait here."""
+        if len(self._futures) >= self._options.in_flight_limit:
+            raise Overloaded(f"{len(self._futures)} requests are in flight; try again later")
+        key = invoke.key
+        if key is not None:
+            if len(key.encode()) > keys.MAX_TEXT_BYTES:
+                raise BadId(f"the key has more than {keys.MAX_TEXT_BYTES} bytes")
+            if invoke.handler.type is HandlerType.EXCLUSIVE:
+                box = partition.tables.mailbox((invoke.handler.service, key))
+                if box.waiting_count >= self._options.mailbox_limit:
+                    raise Overloaded(
+                        f"{box.waiting_count} invocations wait for {invoke.handler.service}/{key}; "
+                        "try again later"
+                    )
+        await partition.room()
+
+    # ---- results
+
+    def invocation_id(self, target: AttachTarget) -> str:
+        return format_invocation_id(attach_id(target))
+
+    async def attach(self, invocation_id: str) -> Answer | NotFound:
+        id = parse_invocation_id(invocation_id)
+        token = next(self._tokens)
+        found = await self._ask(Attach(id, token, True), token, id)
+        if found is None:
+            return NotFound(invocation_id)
+        if type(found) is Invocation:
+            answer = self._stored_answer(invocation_id, found)
+            assert isinstance(answer, Answer)
+            return answer
+        record = self._running().tables.invocation(id)
+        handler = None if record is None else self.registry.handler(record.service, record.handler)
+        return Answer(invocation_id, found, None, handler)
+
+    async def output(self, invocation_id: str) -> Output:
+        token = next(self._tokens)
+        found = await self._ask(Attach(parse_invocation_id(invocation_id), token, False), token)
+        return (
+            NotFound(invocation_id) if found is None else self._stored_answer(invocation_id, found)
+        )
+
+    def _stored_answer(self, invocation_id: str, record: Invocation) -> Answer | NotReady:
+        status = record.status
+        if not isinstance(status, Completed):
+            return NotReady(invocation_id)
+        handler = self.registry.handler(record.service, record.handler)
+        return Answer(invocation_id, status.result, status.expires_at_ms, handler)
+
+    # ---- signals and operations
+
+    async def signal(self, invocation_id: str, signal: int | str, result: SignalResult) -> None:
+        await self._signal(parse_invocation_id(invocation_id), signal, result)
+
+    async def complete_awakeable(self, awakeable_id: str, result: Outcome) -> None:
+        id, signal = ids.parse_awakeable_id(awakeable_id)
+        await self._signal(id, signal, result)
+
+    async def _signal(self, id: bytes, signal: int | str, result: SignalResult) -> None:
+        token = next(self._tokens)
+        await self._ask(SendSignalTo(id, signal, result, token, self._now_ms()), token)
+
+    async def operate(self, invocation_id: str, op: Op) -> OpResult:
+        id, token = parse_invocation_id(invocation_id), next(self._tokens)
+        result: OpResult = await self._ask(Operate(id, op, token, self._now_ms()), token)
+        return result
+
+    async def patch_state(
+        self, service: str, key: str, new_state: dict[str, bytes], version: str | None
+    ) -> None:
+        found = self.registry.services.get(service)
+        if found is None or found.type is ServiceType.SERVICE:
+            raise PerdureError(f"{service} is no virtual object or workflow; it has no state")
+        token = next(self._tokens)
+        event = PatchState(service, key, new_state, version, token, self._now_ms())
+        await self._ask(event, token)
+
+    # ---- looking
+
+    async def invocation(self, invocation_id: str) -> InvocationInfo | None:
+        id = parse_invocation_id(invocation_id)
+        record = self._running().tables.invocation(id)
+        return None if record is None else describe(id, record)
+
+    async def journal(self, invocation_id: str) -> list[Entry] | None:
+        id = parse_invocation_id(invocation_id)
+        tables = self._running().tables
+        return None if tables.invocation(id) is None else tables.entries(id)
+
+    async def state(self, service: str, key: str) -> dict[str, bytes]:
+        return dict(self._running().tables.state((service, key)))
+
+    async def invocations(self, filter: Filter) -> list[InvocationInfo]:
+        found: list[tuple[bytes, Invocation]] = []
+        async for id, record in self._iter_invocations():
+            if matches(record, filter):
+                found.append((id, record))
+                if len(found) >= filter.limit:
+                    break
+        found.sort(key=lambda each: -each[1].created_at_ms)
+        return [describe(id, record) for id, record in found]
+
+    async def _iter_invocations(self) -> AsyncIterator[tuple[bytes, Invocation]]:
+        """Every record once: those not on disk yet, then the rows, read beside the loop."""
+        partition = self._running()
+        pending = dict(partition.tables.pending_invocations())
+        for id, record in pending.items():
+            if record is not None:
+                yield id, record
+        start, stop = keys.INVOCATION, keys.JOURNAL
+        while True:
+            rows = await asyncio.to_thread(partition.store.scan, start, stop, _SCAN_CHUNK)
+            for key, value in rows:
+                if key[1:] not in pending:
+                    yield key[1:], records.decode_invocation(value)
+            if len(rows) < _SCAN_CHUNK:
+                return
+            start = rows[-1][0] + b"\x00"

@@ -1,0 +1,413 @@
+"""The partition: one single-threaded loop over events that owns a store and its object actors.
+
+Each event goes through the pure machine; its writes join the open commit group; acts for attempts in
+this process are performed at once, all others after their commit (design 4). What is decided is
+decided in ``journal.partition``; here it is only carried out.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, assert_never
+
+import msgspec
+from thespian.actors import ActorExitRequest, ActorSystemMessage, ChildActorExited
+
+from perdure.actors.attempts import OpenAttempt, OpenAttempts
+from perdure.actors.cell import ActorFailed, Cell, SupervisedActor
+from perdure.actors.commits import Commits
+from perdure.actors.directory import Directory, Intensity
+from perdure.actors.messages import Burst, Notify, Open, Pass
+from perdure.actors.objects import ObjectActor
+from perdure.actors.timers import Timers
+from perdure.journal import keys
+from perdure.journal.attempt import (
+    AwaitingOn,
+    Deployment,
+    Ended,
+    Failed,
+    Frame,
+    Start,
+    Suspended,
+)
+from perdure.journal.errors import StoreError
+from perdure.journal.events import (
+    AbortAttempt,
+    Act,
+    AwaitEnd,
+    Complete,
+    Deliver,
+    Entropy,
+    Event,
+    Expired,
+    Frames,
+    PassBarrier,
+    Quarantine,
+    Recover,
+    Reply,
+    Report,
+    SetTimer,
+    StartAttempt,
+    TimerDue,
+)
+from perdure.journal.ids import format_invocation_id
+from perdure.journal.partition import step
+from perdure.journal.records import Address, Invocation
+from perdure.journal.schema import Handler
+from perdure.journal.store import Store
+from perdure.journal.tables import Handlers, Tables
+
+log = logging.getLogger("perdure.partition")
+
+_BACK_PRESSURE_BYTES = 16 << 20  # an open group of this size takes no more from outside
+_EXPIRY_BURST = 500
+_RECOVERY_BURST = 200
+
+
+class PartitionOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Times in seconds, sizes in bytes."""
+
+    cleanup_interval_s: float = 3600.0
+    idle_actor_timeout_s: float = 60.0
+    actor_limit: int = 50_000
+    resident_attempts_limit: int = 2_000
+    state_cache_bytes: int = 64 << 20
+    restart_limit: int = 5
+    restart_window_s: float = 10.0
+
+
+class Outside(msgspec.Struct, frozen=True):
+    """Whom the partition answers: the engine's side. Called on the loop."""
+
+    reply: Callable[[int, object], None]
+    complete: Callable[[bytes, object], None]
+    await_end: Callable[[int, bytes], None]
+    failed: Callable[[BaseException], None]
+
+
+class PartitionActor(SupervisedActor):
+    """The partition's place among the actors: parent of its object actors."""
+
+    def __init__(self, partition: "Partition") -> None:
+        self._partition = partition
+
+    def receiveMessage(self, msg: Any, sender: Any) -> None:
+        if type(msg) is Burst:
+            self._partition.hear(msg)
+        elif isinstance(msg, ActorSystemMessage):
+            if isinstance(msg, ActorFailed):
+                self._partition.object_failed(msg)
+            elif isinstance(msg, ChildActorExited):
+                self._partition.directory.forget(msg.childAddress)
+            elif not isinstance(msg, ActorExitRequest):
+                log.warning("partition actor: unexpected %r", msg)
+
+
+class Partition:
+    """Everything that one store's worth of slots needs. All methods run on the loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        handlers: Handlers,
+        deployment: Deployment,
+        now_ms: Callable[[], int],
+        random_bytes: Callable[[int], bytes],
+        outside: Outside,
+        options: PartitionOptions,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._deployment = deployment
+        self._now_ms = now_ms
+        self._entropy = Entropy(random_bytes)
+        self._outside = outside
+        self._options = options
+        self.store = store
+        self.tables = Tables(store, handlers, options.state_cache_bytes)
+        self.commits = Commits(
+            self.tables, store, lambda: random_bytes(16), self._perform, outside.failed
+        )
+        low_water = store.get(keys.TIMER_LOW_WATER) or keys.timers_from(0)
+        self.timers = Timers(self._loop, now_ms, self.tables.timers, self._timer_due, low_water)
+        self._stored_low_water = low_water
+        self.attempts = OpenAttempts(options.resident_attempts_limit, lambda: self.cell)
+        self.directory = Directory(self._spawn, options.actor_limit)
+        self._intensity = Intensity(options.restart_limit, options.restart_window_s)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.cell: Cell
+
+    # ---- start and stop
+
+    def start(self, cell: Cell) -> None:
+        """``cell``: the partition actor's. Recovery goes on in the background, oldest rows first."""
+        self.cell = cell
+        self.commits.start()
+        self.timers.start()
+        create = self._loop.create_task
+        self._tasks = [create(self._recover()), create(self._clean_up()), create(self._sweep())]
+
+    async def stop(self) -> None:
+        """Abort what is open, commit what is decided, let the store go."""
+        await self._end()
+        await self.commits.drain()
+        await self.commits.stop()
+        await self.store.close()
+
+    async def crash(self) -> None:
+        """Drop everything where it is; what was not committed is lost."""
+        await self.commits.stop()
+        await self._end()
+
+    async def _end(self) -> None:
+        self.timers.stop()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._tasks = []
+        self.attempts.abort_all()
+
+    # ---- events
+
+    def submit(self, event: Event) -> None:
+        """Decide one event, and do what may be done at once. Raises what the machine raises."""
+        decided = step(self.tables, event)
+        self.tables.apply(decided)
+        later = [act for act in decided.acts if not self._perform_now(act)]
+        if later or self.tables.has_open_writes:
+            self.commits.add(later)
+
+    async def room(self) -> None:
+        """Back-pressure: wait while the open group is too large to take more from outside."""
+        while self.tables.open_bytes > _BACK_PRESSURE_BYTES:
+            await self.commits.drain()
+
+    def hear(self, burst: Burst) -> None:
+        """An attempt emitted frames."""
+        opened = self.attempts.find(burst.id, burst.attempt)
+        if opened is None:
+            return  # superseded
+        last = type(burst.frames[-1])
+        if last in (Ended, Suspended, Failed):
+            self.attempts.remove(burst.id)
+            if last is Failed:
+                self._log_failure(burst)
+        else:
+            self.attempts.spoke(opened, self._loop.time())
+        self._frames(burst.id, burst.attempt, burst.frames)
+        if last is AwaitingOn and self.attempts.find(burst.id, burst.attempt) is opened:
+            self.attempts.blocked(opened)
+
+    def _frames(self, id: bytes, attempt: int, frames: tuple[Frame, ...]) -> None:
+        try:
+            self.submit(Frames(id, attempt, frames, self._now_ms(), self._entropy))
+        except StoreError as error:
+            self._outside.failed(error)
+        except Exception as error:
+            self._attempt_broke(id, error)
+
+    # ---- acts
+
+    def _perform_now(self, act: Act) -> bool:
+        """Acts inside this process; False for one that must wait for the commit."""
+        match act:
+            case Reply() | Complete() | PassBarrier():
+                return False
+            case StartAttempt():
+                self._start_attempt(act)
+            case Deliver():
+                opened = self.attempts.find(act.id, act.attempt)
+                if opened is not None:
+                    self.attempts.spoke(opened, self._loop.time())
+                    opened.actor.deliver(Notify(act.id, act.attempt, act.entries), self.cell)
+            case AbortAttempt():
+                self.attempts.abort(act.id)
+            case SetTimer():
+                self.timers.add(act.due_ms, act.key, act.value)
+            case AwaitEnd():
+                self._outside.await_end(act.token, act.id)
+            case Report():
+                id = format_invocation_id(act.id)
+                level = logging.ERROR if act.level == "error" else logging.WARNING
+                log.log(level, "%s %s", id, act.text, extra={"invocation_id": id})
+            case _:
+                assert_never(act)
+        return True
+
+    def _perform(self, act: Act) -> None:
+        """Acts that somebody outside can see; what they tell is durable."""
+        match act:
+            case Reply():
+                self._outside.reply(act.token, act.answer)
+            case Complete():
+                self._outside.complete(act.id, act.result)
+            case PassBarrier():
+                opened = self.attempts.find(act.id, act.attempt)
+                if opened is not None:
+                    message = Pass(act.id, act.attempt, act.completion_id)
+                    opened.actor.deliver(message, self.cell)
+            case _:
+                raise AssertionError(f"not an act for after the commit: {act!r}")
+
+    def _start_attempt(self, act: StartAttempt) -> None:
+        record = self.tables.invocation(act.id)
+        if record is None or record.attempt != act.attempt:
+            return  # a later decision of the same step took it back
+        address = record.address if record.key is not None else (record.service, "")
+        try:
+            handler = self.tables.handler(record.service, record.handler)
+            if handler is None:
+                return self._handler_missing(act, record)
+            start = self._make_start(act.id, record, handler)
+            now_s = self._loop.time()
+            actor = self.directory.get(address, now_s)
+            self.attempts.add(OpenAttempt(act.id, act.attempt, actor, handler, now_s))
+            actor.deliver(Open(act.id, start), self.cell)
+        except StoreError:
+            raise
+        except Exception as error:
+            self._attempt_broke(act.id, error)
+
+    def _make_start(self, id: bytes, record: Invocation, handler: Handler) -> Start:
+        state, complete = self._state_for(record, handler)
+        return Start(
+            format_invocation_id(id),
+            record.attempt,
+            handler,
+            record.key or "",
+            tuple(self.tables.entries(id)),
+            state,
+            complete,
+            record.seed,
+            record.retry_count,
+            max(self._now_ms() - record.modified_at_ms, 0),
+            record.idempotency_key,
+            record.scope,
+            record.limit_key,
+        )
+
+    def _state_for(self, record: Invocation, handler: Handler) -> tuple[dict[str, bytes], bool]:
+        """The state that an attempt begins with, and whether that is all (service protocol 5.4)."""
+        if record.key is None:
+            return {}, False
+        if not handler.lazy_state:
+            return dict(self.tables.state(record.address)), True
+        if not handler.eager_keys:
+            return {}, False
+        state = self.tables.state(record.address)
+        return {k: state[k] for k in handler.eager_keys if k in state}, False
+
+    # ---- failures
+
+    def _log_failure(self, burst: Burst) -> None:
+        failure = burst.frames[-1]
+        assert isinstance(failure, Failed)
+        record = self.tables.invocation(burst.id)
+        where = f"{record.service}/{record.handler}" if record is not None else "?"
+        id = format_invocation_id(burst.id)
+        log.warning(
+            "attempt %d of %s failed: %s\n%s",
+            burst.attempt,
+            where,
+            failure.message,
+            failure.stacktrace,
+            extra={"invocation_id": id, "target": where, "attempt": burst.attempt},
+        )
+
+    def _handler_missing(self, act: StartAttempt, record: Invocation) -> None:
+        reason = (
+            f"there is no handler {record.service}/{record.handler} any more; "
+            "start Perdure with it again and resume the invocation"
+        )
+        self._loop.call_soon(self.submit, Quarantine(act.id, reason, self._now_ms()))
+
+    def object_failed(self, notice: ActorFailed) -> None:
+        """An object actor raised: a new one rehydrates its invocations, unless it fails too often."""
+        log.error("object actor failed: %s\n%s", notice.error, notice.traceback)
+        lost = list(self.attempts.of(notice.address))
+        address = self.directory.failed(notice)
+        for opened in lost:
+            self.attempts.remove(opened.id)
+        self._restart(address, [opened.id for opened in lost], notice.error)
+
+    def _attempt_broke(self, id: bytes, error: Exception) -> None:
+        """The machine or the start of an attempt raised: our bug, or poison data."""
+        log.error("invocation %s broke: %r", format_invocation_id(id), error, exc_info=error)
+        self.attempts.abort(id)
+        record = self.tables.invocation(id)
+        self._restart(None if record is None else record.address, [id], error)
+
+    def _restart(self, address: Address | None, lost: list[bytes], error: BaseException) -> None:
+        now_ms = self._now_ms()
+        quarantine = address is not None and self._intensity.exceeded(address, self._loop.time())
+        for id in lost:
+            event: Event = Recover(id, now_ms)
+            if quarantine:
+                event = Quarantine(id, f"its object failed too often, last: {error!r}", now_ms)
+            self._loop.call_soon(self._submit_safely, event)
+
+    def _submit_safely(self, event: Event) -> None:
+        try:
+            self.submit(event)
+        except StoreError as error:
+            self._outside.failed(error)
+        except Exception as error:
+            log.error("%r failed: %r", event, error, exc_info=error)
+
+    # ---- in the background
+
+    def _spawn(self, address: Address) -> Cell:
+        base = self.cell.base
+        return base.spawn(ObjectActor, self.cell, self._deployment, self.cell, self._now_ms)
+
+    def _timer_due(self, key: bytes, value: bytes) -> None:
+        try:
+            self.submit(TimerDue(key, value, self._now_ms()))
+        except StoreError as error:
+            self._outside.failed(error)
+        except Exception as error:
+            self._attempt_broke(keys.split_timer(key)[2], error)
+        if self.timers.low_water != self._stored_low_water:
+            self._stored_low_water = self.timers.low_water
+            self.tables.put_row(keys.TIMER_LOW_WATER, self._stored_low_water)
+
+    async def _recover(self) -> None:
+        """Open an attempt for every invocation that was running."""
+        ids = self.tables.running()
+        for start in range(0, len(ids), _RECOVERY_BURST):
+            for id in ids[start : start + _RECOVERY_BURST]:
+                if id not in self.attempts:
+                    self._submit_safely(Recover(id, self._now_ms()))
+            await self.commits.drain()
+
+    async def _clean_up(self) -> None:
+        """Forget what is over, once its retention is."""
+        while True:
+            await asyncio.sleep(self._options.cleanup_interval_s)
+            await self.expire()
+
+    async def expire(self) -> None:
+        """Forget every completion and journal whose retention is over."""
+        while True:
+            stop = keys.expiries_until(self._now_ms())
+            rows = self.store.scan(keys.EXPIRY, stop, _EXPIRY_BURST)
+            for key, _ in rows:
+                _, kind, id = keys.split_expiry(key)
+                self.submit(Expired(key, kind, id))
+            await self.commits.drain()
+            if len(rows) < _EXPIRY_BURST:
+                return
+
+    async def _sweep(self) -> None:
+        """Suspend the inactive, abort the stuck, passivate idle actors."""
+        interval_s = 1.0
+        while True:
+            await asyncio.sleep(interval_s)
+            now_s = self._loop.time()
+            for stuck in self.attempts.sweep(now_s):
+                self.attempts.abort(stuck.id)
+                message = "[RT0001] the attempt did not suspend within its abort timeout"
+                self._frames(stuck.id, stuck.attempt, (Failed(500, message),))
+            idle_since_s = now_s - self._options.idle_actor_timeout_s
+            self.directory.passivate(idle_since_s, self.attempts.hosts)
+            self._intensity.forget_old(now_s)

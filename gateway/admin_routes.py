@@ -1,0 +1,101 @@
+"""Raw request targets to admin operations: one table. Pure.
+
+A trailing slash is not stripped and an empty segment never matches (admin 1). A route that is added
+here is served under every prefix and counts in the answer to a wrong method.
+"""
+
+from typing import Final
+from urllib.parse import unquote
+
+import msgspec
+
+from perdure.gateway.admin_models import NEWEST_API, OLDEST_API
+
+ROUTES: Final[tuple[tuple[str, str, str], ...]] = (
+    ("GET", "/health", "health"),
+    ("GET", "/version", "version"),
+    ("GET", "/cluster-health", "cluster_health"),
+    ("GET", "/services", "services"),
+    ("GET", "/services/{service}", "service"),
+    ("GET", "/services/{service}/handlers", "handlers"),
+    ("GET", "/services/{service}/handlers/{handler}", "handler"),
+    ("POST", "/services/{service}/state", "mutate_state"),
+    ("GET", "/services/{service}/state/{key}", "state"),
+    ("GET", "/invocations", "invocations"),
+    ("GET", "/invocations/{id}", "invocation"),
+    ("DELETE", "/invocations/{id}", "delete_invocation"),
+    ("GET", "/invocations/{id}/journal", "journal"),
+    ("PATCH", "/invocations/{id}/cancel", "operate"),
+    ("PATCH", "/invocations/{id}/kill", "operate"),
+    ("PATCH", "/invocations/{id}/purge", "operate"),
+    ("PATCH", "/invocations/{id}/purge-journal", "operate"),
+    ("PATCH", "/invocations/{id}/pause", "operate"),
+    ("PATCH", "/invocations/{id}/resume", "operate"),
+)
+
+
+class Found(msgspec.Struct, frozen=True):
+    """``name`` of the operation; ``arguments``: the decoded segments at the `{}`, then the last
+    segment of an `operate` route."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+class WrongMethod(msgspec.Struct, frozen=True):
+    allow: str  # the value of the header
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    pass
+
+
+class OldVersion(msgspec.Struct, frozen=True):
+    message: str
+
+
+_SPLIT: Final = tuple((method, path[1:].split("/"), name) for method, path, name in ROUTES)
+_PREFIXES: Final = frozenset(f"v{each}" for each in range(OLDEST_API, NEWEST_API + 1))
+_OLD_PREFIX: Final = "v1"
+
+
+def find(method: str, target: str) -> Found | WrongMethod | Unknown | OldVersion:
+    """HEAD goes wherever GET goes."""
+    segments = target.partition("?")[0].removeprefix("/").split("/")
+    if segments[0] == _OLD_PREFIX:
+        return OldVersion(
+            "Unsupported Admin API version V1. This server supports versions between "
+            f"V{OLDEST_API} and V{NEWEST_API}."
+        )
+    if segments[0] in _PREFIXES:
+        segments = segments[1:]
+    if method == "HEAD":
+        method = "GET"
+    allowed = []
+    for each, pattern, name in _SPLIT:
+        arguments = _match(pattern, segments)
+        if arguments is None:
+            continue
+        if each == method:
+            return Found(name, (*arguments, pattern[-1]) if name == "operate" else arguments)
+        allowed.append(each)
+    if not allowed:
+        return Unknown()
+    if "GET" in allowed:
+        allowed.append("HEAD")
+    return WrongMethod(",".join(allowed))
+
+
+def _match(pattern: list[str], segments: list[str]) -> tuple[str, ...] | None:
+    if len(pattern) != len(segments):
+        return None
+    arguments = []
+    for expected, found in zip(pattern, segments, strict=True):
+        if expected[0] == "{":
+            # the key of a state may be empty, as the ingress accepts it
+            if not found and expected != "{key}":
+                return None
+            arguments.append(unquote(found, errors="surrogateescape"))
+        elif expected != found:
+            return None
+    return tuple(arguments)

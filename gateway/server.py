@@ -1,0 +1,136 @@
+"""Starts and stops the two HTTP servers on an asyncio loop (uvloop, where the caller runs one).
+
+Binds sockets, drains, cuts. Routes are in ingress.py and admin.py. The caller starts the engine
+first, so that whoever reaches a port is answered by something that is ready.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+from typing import Final
+
+from aiohttp import http_parser, web
+
+from perdure.gateway.admin import Admin
+from perdure.gateway.connections import Server
+from perdure.gateway.ingress import Ingress
+from perdure.gateway.settings import Settings, SettingsError
+from perdure.gateway.settings_sources import is_loopback, split_address
+from perdure.journal.requests import Runtime
+
+_BACKLOG: Final = 4096
+
+log = logging.getLogger("perdure.gateway.server")
+
+
+class Gateway:
+    """Both servers, listening. Stop it before the engine: callers still wait for their answers."""
+
+    def __init__(
+        self,
+        runners: list[web.ServerRunner],
+        servers: list[Server],
+        ingress_url: str,
+        admin_url: str,
+    ) -> None:
+        self._runners = runners
+        self._servers = servers
+        self.ingress_url = ingress_url
+        self.admin_url = admin_url
+
+    async def stop(self) -> None:
+        """Accept nothing new, let requests finish for the shutdown timeout, then cut them.
+
+        A call that is cut goes on: only its caller has to attach again.
+        """
+        for server in self._servers:
+            server.is_draining = True
+            await server.stop_sweeping()
+        await asyncio.gather(*(runner.cleanup() for runner in self._runners))
+
+
+async def start(runtime: Runtime, settings: Settings) -> Gateway:
+    """Listen on both ports. Raises SettingsError when an address cannot be had."""
+    _require_the_c_parser()
+    check_admin_address(settings)
+    sockets = [
+        _listen("ingress", settings.ingress.bind),
+        _listen("admin", settings.admin.bind),
+    ]
+    ingress_url, admin_url = (_url(each) for each in sockets)
+    handlers = (
+        Ingress(runtime, settings.ingress).handle,
+        Admin(runtime, settings, ingress_url).handle,
+    )
+    runners, servers = [], []
+    for handler, each in zip(handlers, sockets, strict=True):
+        server = Server(handler, settings.ingress)
+        timeout_s = settings.engine.shutdown_timeout_ms / 1000
+        runner = web.ServerRunner(server, shutdown_timeout=timeout_s)
+        await runner.setup()
+        await web.SockSite(runner, each, backlog=_BACKLOG).start()
+        server.start_sweeping()
+        runners.append(runner)
+        servers.append(server)
+    return Gateway(runners, servers, ingress_url, admin_url)
+
+
+def _require_the_c_parser() -> None:
+    """aiohttp's Python parser is slower and had request smuggling bugs that the C one had not."""
+    if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+        raise SettingsError(
+            "aiohttp runs without its C extensions; unset AIOHTTP_NO_EXTENSIONS, or install a wheel "
+            "of aiohttp that is built for this platform"
+        )
+
+
+def check_admin_address(settings: Settings) -> None:
+    """The admin API has no login yet, so it stays on this machine unless that is said in so many
+    words. Raises SettingsError."""
+    host, _ = split_address(settings.admin.bind)
+    if is_loopback(host):
+        return
+    if not settings.admin.allow_remote:
+        raise SettingsError(
+            f"'admin.bind' is {settings.admin.bind}, which other machines can reach, and the admin "
+            "API has no authentication; bind it to 127.0.0.1, or set 'admin.allow_remote' to true "
+            "if something in front of it checks who asks"
+        )
+    log.warning("the admin API on %s is open to the network, without a login", settings.admin.bind)
+
+
+def _listen(name: str, address: str) -> socket.socket:
+    host, port = split_address(address)
+    try:
+        family, kind, proto, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, proto)
+    except OSError as e:
+        raise SettingsError(f"cannot listen on {address} ('{name}.bind'): {e}") from e
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(where)
+        sock.listen(_BACKLOG)
+    except OSError as e:
+        sock.close()
+        raise SettingsError(_explain(name, address, e)) from e
+    sock.setblocking(False)
+    return sock
+
+
+def _explain(name: str, address: str, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"{address} is already in use: stop the other process (perhaps another 'perdure up'), "
+            f"or choose another port with --{name} HOST:PORT or the setting '{name}.bind'"
+        )
+    if error.errno == errno.EACCES:
+        return f"no permission to listen on {address}: choose a port from 1024 up for '{name}.bind'"
+    return f"cannot listen on {address} ('{name}.bind'): {error.strerror}"
+
+
+def _url(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

@@ -1,0 +1,151 @@
+"""Every setting of the server: its name, type, default and unit. Shapes only, nothing is read here.
+
+conf/perdure.toml says what each one means; a test keeps the two lists equal. Where values come
+from, and what is wrong with a bad one: gateway/settings_sources.py.
+"""
+
+from enum import StrEnum
+from typing import Annotated, TypeAlias
+
+import msgspec
+
+from perdure.journal.errors import PerdureError
+from perdure.journal.schema import Defaults, OnMaxAttempts, RetryPolicy
+
+
+class SettingsError(PerdureError):
+    """A setting is unknown, has a bad value, or cannot be used here; the message says which."""
+
+
+class Kind(StrEnum):
+    """How the text of a setting is written; attached to its type."""
+
+    DURATION = "a duration such as '1m 30s' or 'PT90S'"
+    SIZE = "a size such as '32 MiB'"
+    COUNT_OR_UNLIMITED = "a number from 1 up, or 'unlimited'"
+    ADDRESS = "an address such as '127.0.0.1:8080' or '[::1]:8080'"
+
+
+Millis: TypeAlias = Annotated[int, msgspec.Meta(extra={"kind": Kind.DURATION})]
+Bytes: TypeAlias = Annotated[int, msgspec.Meta(extra={"kind": Kind.SIZE})]
+Address: TypeAlias = Annotated[str, msgspec.Meta(extra={"kind": Kind.ADDRESS})]
+Unlimited: TypeAlias = Annotated[int | None, msgspec.Meta(extra={"kind": Kind.COUNT_OR_UNLIMITED})]
+
+_MIB = 1 << 20
+_SECOND = 1000
+_DAY = 86_400 * _SECOND
+
+
+def _named(default: int, name: str) -> int:
+    """A field whose attribute carries its unit and whose setting does not (the value says it)."""
+    field: int = msgspec.field(default=default, name=name)
+    return field
+
+
+class LogFormat(StrEnum):
+    HUMAN = "human"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class OnExhausted(StrEnum):
+    PAUSE = "pause"
+    KILL = "kill"
+
+
+class Ingress(msgspec.Struct, frozen=True):
+    bind: Address = "127.0.0.1:8080"
+    request_size_limit_bytes: Bytes = _named(32 * _MIB, "request_size_limit")
+    concurrent_requests_limit: int = 50_000
+    connections_limit: int = 20_000
+    connections_per_peer_limit: int = 20_000
+    header_timeout_ms: Millis = _named(10 * _SECOND, "header_timeout")
+    idle_timeout_ms: Millis = _named(60 * _SECOND, "idle_timeout")
+    body_rate_floor_bytes: Bytes = _named(128, "body_rate_floor")
+    cors_origins: tuple[str, ...] = ("*",)
+
+
+class Admin(msgspec.Struct, frozen=True):
+    bind: Address = "127.0.0.1:9070"
+    allow_remote: bool = False
+    request_size_limit_bytes: Bytes = _named(32 * _MIB, "request_size_limit")
+
+
+class Retry(msgspec.Struct, frozen=True):
+    initial_interval_ms: Millis = _named(500, "initial_interval")
+    factor: float = 2.0
+    max_interval_ms: Millis = _named(60 * _SECOND, "max_interval")
+    max_attempts: Unlimited = 70
+    on_max_attempts: OnExhausted = OnExhausted.PAUSE
+
+
+class Handlers(msgspec.Struct, frozen=True):
+    inactivity_timeout_ms: Millis = _named(60 * _SECOND, "inactivity_timeout")
+    abort_timeout_ms: Millis = _named(600 * _SECOND, "abort_timeout")
+    journal_retention_ms: Millis = _named(_DAY, "journal_retention")
+    idempotency_retention_ms: Millis = _named(_DAY, "idempotency_retention")
+    workflow_retention_ms: Millis = _named(_DAY, "workflow_retention")
+    lazy_state: bool = False
+    threads: int = 32
+    retry: Retry = Retry()
+
+
+class Engine(msgspec.Struct, frozen=True):
+    cleanup_interval_ms: Millis = _named(3600 * _SECOND, "cleanup_interval")
+    idle_actor_timeout_ms: Millis = _named(60 * _SECOND, "idle_actor_timeout")
+    resident_attempts_limit: int = 2000
+    state_cache_size_bytes: Bytes = _named(64 * _MIB, "state_cache_size")
+    mailbox_limit: int = 10_000
+    in_flight_limit: int = 100_000
+    restart_intensity: int = 5
+    restart_window_ms: Millis = _named(10 * _SECOND, "restart_window")
+    slow_handler_warning_ms: Millis = _named(500, "slow_handler_warning")
+    shutdown_timeout_ms: Millis = _named(5 * _SECOND, "shutdown_timeout")
+
+
+class Store(msgspec.Struct, frozen=True):
+    write_buffer_size_bytes: Bytes = _named(32 * _MIB, "write_buffer_size")
+    cache_size_bytes: Bytes = _named(64 * _MIB, "cache_size")
+    max_file_size_bytes: Bytes = _named(8 * _MIB, "max_file_size")
+
+
+class Log(msgspec.Struct, frozen=True):
+    format: LogFormat = LogFormat.HUMAN
+    level: LogLevel = LogLevel.INFO
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """The whole tree, read only; hand the parts to whoever needs them."""
+
+    data: str = "perdure-data"
+    ingress: Ingress = Ingress()
+    admin: Admin = Admin()
+    handlers: Handlers = Handlers()
+    engine: Engine = Engine()
+    store: Store = Store()
+    log: Log = Log()
+
+    def defaults(self) -> Defaults:
+        """What the engine applies where neither handler nor service says otherwise."""
+        handlers, retry = self.handlers, self.handlers.retry
+        return Defaults(
+            inactivity_timeout_ms=handlers.inactivity_timeout_ms,
+            abort_timeout_ms=handlers.abort_timeout_ms,
+            journal_retention_ms=handlers.journal_retention_ms,
+            idempotency_retention_ms=handlers.idempotency_retention_ms,
+            workflow_retention_ms=handlers.workflow_retention_ms,
+            lazy_state=handlers.lazy_state,
+            retry=RetryPolicy(
+                initial_interval_ms=retry.initial_interval_ms,
+                factor=retry.factor,
+                max_interval_ms=retry.max_interval_ms,
+                max_attempts=retry.max_attempts,
+                on_max_attempts=OnMaxAttempts(retry.on_max_attempts.capitalize()),
+            ),
+        )

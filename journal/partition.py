@@ -1,0 +1,331 @@
+"""The partition machine: ``step(view, event)`` decides what one event leads to.
+
+Pure: it reads the view, and returns writes and acts. The writes of one step are one atomic change;
+its acts may be performed once they are durable (those for attempts in this process at once,
+design 4). Rules: service protocol 5 and 7, ingress 5, 7 and 8, admin 6.
+"""
+
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from perdure.journal import invocation, keys, mailbox
+from perdure.journal.attempt import (
+    AwaitingOn,
+    Barrier,
+    Ended,
+    Failed,
+    ProposeRun,
+)
+from perdure.journal.attempt import (
+    Suspended as SuspendedFrame,
+)
+from perdure.journal.effects import ALREADY_INVOKED, EFFECTS, Caller, Precondition, deliver_signal
+from perdure.journal.entries import Completion, Outcome, Output, Signal, Void
+from perdure.journal.events import (
+    AbortAttempt,
+    Attach,
+    AwaitEnd,
+    Event,
+    Expired,
+    Frames,
+    Operate,
+    PassBarrier,
+    PatchState,
+    Quarantine,
+    Recover,
+    Reply,
+    Report,
+    Request,
+    SendSignalTo,
+    TimerDue,
+)
+from perdure.journal.ids import format_invocation_id
+from perdure.journal.keys import ExpiryKind, TimerKind
+from perdure.journal.records import (
+    BackingOff,
+    Completed,
+    Inboxed,
+    Invocation,
+    Paused,
+    Running,
+    Scheduled,
+    StatePatch,
+    Suspended,
+    encode,
+)
+from perdure.journal.requests import Op, OpResult
+from perdure.journal.schema import HandlerType, RetryPolicy
+from perdure.journal.turn import Step, Turn, View
+
+
+def step(view: View, event: Event) -> Step:
+    """Apply one event. The view itself is not changed; the caller applies the step to it."""
+    turn = Turn(view, getattr(event, "now_ms", 0))
+    match event:
+        case Frames():
+            _frames(turn, event)
+        case Request():
+            _request(turn, event)
+        case TimerDue():
+            _timer(turn, event)
+        case Attach():
+            _attach(turn, event)
+        case SendSignalTo():
+            deliver_signal(turn, event.id, Signal(event.signal, event.result))
+            turn.acts.append(Reply(event.token, None))
+        case Operate():
+            turn.acts.append(Reply(event.token, _operate(turn, event)))
+        case PatchState():
+            _patch_state(turn, event)
+        case Recover():
+            invocation.recover(turn, event.id)
+        case Quarantine():
+            _quarantine(turn, event)
+        case Expired():
+            _expired(turn, event)
+        case _:
+            assert_never(event)
+    return turn.close()
+
+
+# ---- requests from outside ----------------------------------------------------------------------
+
+
+def _request(turn: Turn, event: Request) -> None:
+    """Reply to ``token``: an ``Invocation`` with a result, a ``Failure``, or (record, is new)."""
+    existing = None if event.is_fresh else turn.invocation(event.id)
+    if existing is not None:
+        return _request_again(turn, event, existing)
+    record = invocation.accept(
+        turn,
+        event.id,
+        event.handler,
+        event.key,
+        event.input,
+        seed=event.seed,
+        invoked_by="ingress",
+        idempotency_key=event.idempotency_key,
+        start_at_ms=event.start_at_ms,
+        scope=event.scope,
+        limit_key=event.limit_key,
+    )
+    if event.waits:
+        turn.acts.append(AwaitEnd(event.token, event.id))
+    else:
+        turn.acts.append(Reply(event.token, (record, True)))
+
+
+def _request_again(turn: Turn, event: Request, existing: Invocation) -> None:
+    if not event.waits:
+        turn.acts.append(Reply(event.token, (existing, False)))
+    elif existing.type is HandlerType.WORKFLOW:
+        turn.acts.append(Reply(event.token, ALREADY_INVOKED))
+    elif type(existing.status) is Completed:
+        turn.acts.append(Reply(event.token, existing))
+    else:
+        turn.acts.append(AwaitEnd(event.token, event.id))
+
+
+def _attach(turn: Turn, event: Attach) -> None:
+    """Reply to ``token``: the ``Invocation`` (completed, or not ready), or None where unknown."""
+    existing = turn.invocation(event.id)
+    if event.waits and existing is not None and type(existing.status) is not Completed:
+        turn.acts.append(AwaitEnd(event.token, event.id))
+    else:
+        turn.acts.append(Reply(event.token, existing))
+
+
+def _patch_state(turn: Turn, event: PatchState) -> None:
+    address = (event.service, event.key)
+    patch = StatePatch(event.new_state, event.version)
+    box = turn.mailbox(address)
+    if box.empty:
+        invocation.patch_state(turn, address, patch)
+    else:
+        arrival = turn.next_arrival()
+        turn.mailboxes[address], _ = mailbox.enqueue(box, (arrival, patch))
+        turn.rows[keys.inbox(address, arrival)] = encode(patch)
+    turn.acts.append(Reply(event.token, None))
+
+
+# ---- what attempts say --------------------------------------------------------------------------
+
+
+def _frames(turn: Turn, event: Frames) -> None:
+    """A burst of one attempt. What a superseded attempt says changes nothing."""
+    id = event.id
+    record = turn.invocation(id)
+    if record is None or record.attempt != event.attempt or type(record.status) is not Running:
+        return
+    handler = turn.view.handler(record.service, record.handler)
+    if handler is None:
+        raise AssertionError(f"an attempt of {record.service}/{record.handler}, which is not known")
+    caller = Caller(
+        id, format_invocation_id(id), record.attempt, handler, record.address, event.entropy
+    )
+    commands = 0
+    for frame in event.frames:
+        effect = EFFECTS.get(type(frame))
+        if effect is not None:
+            try:
+                effect(turn, caller, frame)
+            except Precondition as e:
+                return _fail(turn, caller, e.failure, commands)
+            commands += 1
+            continue
+        match frame:
+            case ProposeRun():
+                turn.deliver(id, record.attempt, Completion(frame.completion_id, frame.result))
+            case Barrier():
+                turn.acts.append(PassBarrier(id, record.attempt, frame.completion_id))
+            case AwaitingOn():
+                pass  # told for the operators' sake only
+            case Ended():
+                return _ended(turn, id, event)
+            case SuspendedFrame():
+                status = Suspended(frame.awaiting, frame.seen_count)
+                return invocation.suspend(turn, id, _current(turn, id, commands), status)
+            case Failed():
+                return _fail(turn, caller, frame, commands)
+            case _:
+                raise AssertionError(f"not a frame: {frame!r}")
+    if commands and record.retry_count:
+        turn.put(id, _current(turn, id, commands))
+
+
+def _current(turn: Turn, id: bytes, commands: int) -> Invocation:
+    """The record as it is now; new commands are progress, so the retry counter begins anew."""
+    record = turn.invocation(id)
+    assert record is not None
+    return replace(record, retry_count=0) if commands and record.retry_count else record
+
+
+def _fail(turn: Turn, caller: Caller, failure: Failed, commands: int) -> None:
+    record = _current(turn, caller.id, commands)
+    invocation.fail(turn, caller.id, record, failure, caller.handler.retry, caller.entropy)
+
+
+def _ended(turn: Turn, id: bytes, event: Frames) -> None:
+    record = turn.invocation(id)
+    assert record is not None
+    result = _last_output(turn, id)
+    if result is None:
+        failure = Failed(571, "the attempt ended without an output")
+        return invocation.fail(turn, id, record, failure, RetryPolicy(), event.entropy)
+    invocation.finish(turn, id, record, result)
+
+
+def _last_output(turn: Turn, id: bytes) -> Outcome | None:
+    added = turn.entries.get(id)
+    if added is not None:
+        for entry in reversed(added[1]):
+            if type(entry) is Output:
+                return entry.result
+    for entry in reversed(turn.view.entries(id)):
+        if type(entry) is Output:
+            return entry.result
+    return None
+
+
+# ---- time ---------------------------------------------------------------------------------------
+
+
+def _timer(turn: Turn, event: TimerDue) -> None:
+    """Fire once: the row goes in the same change. A timer of an earlier life does nothing."""
+    due_ms, kind, id, number = keys.split_timer(event.key)
+    turn.rows[event.key] = None
+    record = turn.invocation(id)
+    if record is None or keys.pack_number(record.created_at_ms) != event.value:
+        return
+    status = record.status
+    if kind is TimerKind.SLEEP:
+        invocation.notify(turn, id, Completion(number, Void()))
+    elif kind is TimerKind.RETRY:
+        if type(status) is BackingOff and status.retry_at_ms == due_ms:
+            invocation.run(turn, id, record)
+    elif type(status) is Scheduled:
+        invocation.enter(turn, id, record)
+
+
+def _expired(turn: Turn, event: Expired) -> None:
+    turn.rows[event.key] = None
+    record = turn.invocation(event.id)
+    if record is None or type(record.status) is not Completed:
+        return
+    due_ms, _, _ = keys.split_expiry(event.key)
+    if event.kind is ExpiryKind.JOURNAL:
+        if record.status.completed_at_ms + record.journal_retention_ms == due_ms:
+            turn.forget_journal(event.id)
+    elif record.status.expires_at_ms == due_ms:
+        invocation.purge(turn, event.id, record)
+
+
+# ---- operators ----------------------------------------------------------------------------------
+
+
+def _operate(turn: Turn, event: Operate) -> OpResult:
+    """One operation on one invocation (admin 6)."""
+    id, op = event.id, event.op
+    record = turn.invocation(id)
+    if record is None:
+        return OpResult.NOT_FOUND
+    status = record.status
+    if type(status) is Completed:
+        if op is Op.PURGE:
+            invocation.purge(turn, id, record)
+            return OpResult.DONE
+        if op is Op.PURGE_JOURNAL:
+            turn.forget_journal(id)
+            return OpResult.DONE
+        return OpResult.COMPLETED
+    match op:
+        case Op.CANCEL:
+            invocation.cancel(turn, id, record)
+            began = type(status) not in (Scheduled, Inboxed)
+            return OpResult.ACCEPTED if began else OpResult.DONE
+        case Op.KILL:
+            invocation.kill(turn, id)
+            return OpResult.DONE
+        case Op.PAUSE:
+            return _pause(turn, id, record)
+        case Op.RESUME:
+            return _resume(turn, id, record)
+        case Op.PURGE | Op.PURGE_JOURNAL:
+            return OpResult.NOT_COMPLETED
+        case _:
+            assert_never(op)
+
+
+def _pause(turn: Turn, id: bytes, record: Invocation) -> OpResult:
+    match record.status:
+        case Scheduled() | Inboxed():
+            return OpResult.NOT_RUNNING
+        case Paused():
+            return OpResult.DONE
+        case Suspended():
+            invocation.pause(turn, id, record, "by an operator")
+            return OpResult.DONE
+        case _:
+            turn.acts.append(AbortAttempt(id))
+            invocation.pause(turn, id, record, "by an operator")
+            return OpResult.ACCEPTED
+
+
+def _resume(turn: Turn, id: bytes, record: Invocation) -> OpResult:
+    match record.status:
+        case Scheduled() | Inboxed():
+            return OpResult.NOT_STARTED
+        case Running():
+            return OpResult.DONE
+        case _:
+            invocation.resume(turn, id, record)
+            return OpResult.DONE
+
+
+def _quarantine(turn: Turn, event: Quarantine) -> None:
+    record = turn.invocation(event.id)
+    if record is not None and type(record.status) is Running:
+        turn.acts.append(AbortAttempt(event.id))
+        invocation.pause(turn, event.id, record, event.reason)
+        turn.acts.append(Report("error", event.id, f"quarantined: {event.reason}"))

@@ -1,0 +1,197 @@
+"""One event's decision in the making: it reads through the view and its own writes.
+
+A ``Turn`` lives inside one call of ``partition.step`` and touches nothing outside itself; what it
+collected leaves as a ``Step``. If the machine raises, the turn is dropped and nothing has happened.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from perdure.journal import keys
+from perdure.journal.entries import Completion, Entry, Notification, Signal
+from perdure.journal.events import Act, Deliver
+from perdure.journal.mailbox import Mailbox
+from perdure.journal.records import Address, Invocation, Promise
+from perdure.journal.schema import Handler
+
+_ABSENT = object()
+
+
+class View(Protocol):
+    """What the machine may read: the tables, with everything that was decided so far."""
+
+    last_arrival: int
+
+    def invocation(self, id: bytes) -> Invocation | None: ...
+    def entries(self, id: bytes, from_index: int = 0) -> list[Entry]: ...
+    def state(self, address: Address) -> Mapping[str, bytes]: ...
+    def mailbox(self, address: Address) -> Mailbox: ...
+    def promise(self, address: Address, name: str) -> Promise | None: ...
+    def promise_names(self, address: Address) -> list[str]: ...
+    def handler(self, service: str, handler: str) -> Handler | None: ...
+    def handler_names(self) -> list[str]: ...
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What one event leads to. All writes are one atomic change; acts are in order.
+
+    ``entries``: per invocation the index of the first new entry, and the new entries.
+    ``state``: address, name, value; None deletes. ``rows``: any other row; None deletes.
+    """
+
+    invocations: dict[bytes, Invocation | None]
+    entries: dict[bytes, tuple[int, list[Entry]]]
+    forgotten_journals: list[bytes]
+    state: list[tuple[Address, str, bytes | None]]
+    mailboxes: dict[Address, Mailbox]
+    promises: dict[tuple[Address, str], Promise | None]
+    rows: dict[bytes, bytes | None]
+    last_arrival: int
+    acts: list[Act]
+
+
+class Turn:
+    __slots__ = (
+        "_command_counts",
+        "_deliveries",
+        "acts",
+        "entries",
+        "forgotten_journals",
+        "invocations",
+        "last_arrival",
+        "mailboxes",
+        "now_ms",
+        "promises",
+        "rows",
+        "state_writes",
+        "view",
+    )
+
+    def __init__(self, view: View, now_ms: int) -> None:
+        self.view = view
+        self.now_ms = now_ms
+        self.invocations: dict[bytes, Invocation | None] = {}
+        self.entries: dict[bytes, tuple[int, list[Entry]]] = {}
+        self.forgotten_journals: list[bytes] = []
+        self.state_writes: list[tuple[Address, str, bytes | None]] = []
+        self.mailboxes: dict[Address, Mailbox] = {}
+        self.promises: dict[tuple[Address, str], Promise | None] = {}
+        self.rows: dict[bytes, bytes | None] = {}
+        self.last_arrival = view.last_arrival
+        self.acts: list[Act] = []
+        self._command_counts: dict[bytes, int] = {}
+        self._deliveries: dict[tuple[bytes, int], list[tuple[int, Notification]]] = {}
+
+    # ---- reads
+
+    def invocation(self, id: bytes) -> Invocation | None:
+        """Its counts of entries may be behind by what this turn appends; see ``entry_count``."""
+        found = self.invocations.get(id, _ABSENT)
+        return self.view.invocation(id) if found is _ABSENT else found  # type: ignore[return-value]
+
+    def mailbox(self, address: Address) -> Mailbox:
+        box = self.mailboxes.get(address)
+        return self.view.mailbox(address) if box is None else box
+
+    def promise(self, address: Address, name: str) -> Promise | None:
+        found = self.promises.get((address, name), _ABSENT)
+        return self.view.promise(address, name) if found is _ABSENT else found  # type: ignore[return-value]
+
+    def entries_from(self, id: bytes, index: int) -> list[Entry]:
+        """The journal from entry ``index`` on, with what this turn appended."""
+        added = self.entries.get(id)
+        if added is None:
+            return self.view.entries(id, index)
+        first, entries = added
+        if first <= index:
+            return entries[index - first :]
+        return self.view.entries(id, index) + entries
+
+    def state(self, address: Address) -> dict[str, bytes]:
+        """A copy of a key's state."""
+        state = dict(self.view.state(address))
+        for where, name, value in self.state_writes:
+            if where == address:
+                if value is None:
+                    state.pop(name, None)
+                else:
+                    state[name] = value
+        return state
+
+    # ---- writes
+
+    def put(self, id: bytes, invocation: Invocation | None) -> None:
+        self.invocations[id] = invocation
+
+    def append(self, id: bytes, entry: Entry) -> int:
+        """Append to the journal of an invocation that exists; the entry's index."""
+        added = self.entries.get(id)
+        if added is None:
+            invocation = self.invocation(id)
+            assert invocation is not None, "append to an invocation that does not exist"
+            added = self.entries[id] = (invocation.entry_count, [])
+        first, entries = added
+        entries.append(entry)
+        if type(entry) is not Completion and type(entry) is not Signal:
+            self._command_counts[id] = self._command_counts.get(id, 0) + 1
+        return first + len(entries) - 1
+
+    def deliver(self, id: bytes, attempt: int, notification: Notification) -> None:
+        """Append a notification and give it to the open attempt."""
+        index = self.append(id, notification)
+        waiting = self._deliveries.get((id, attempt))
+        if waiting is None:
+            self._deliveries[(id, attempt)] = [(index, notification)]
+        else:
+            waiting.append((index, notification))
+
+    def forget_journal(self, id: bytes) -> None:
+        self.entries.pop(id, None)
+        self.forgotten_journals.append(id)
+
+    def set_state(self, address: Address, name: str, value: bytes | None) -> None:
+        self.state_writes.append((address, name, value))
+
+    def next_arrival(self) -> int:
+        self.last_arrival += 1
+        return self.last_arrival
+
+    def set_timer(
+        self, due_ms: int, kind: keys.TimerKind, id: bytes, invocation: Invocation, number: int = 0
+    ) -> None:
+        """A timer belongs to this life of the invocation: its value is the time of creation."""
+        self.rows[keys.timer(due_ms, kind, id, number)] = keys.pack_number(invocation.created_at_ms)
+
+    def clear_timer(self, due_ms: int, kind: keys.TimerKind, id: bytes) -> None:
+        self.rows[keys.timer(due_ms, kind, id)] = None
+
+    # ---- the end
+
+    def close(self) -> Step:
+        """Fold the appended entries into their invocations, and hand everything out."""
+        for id, (first, entries) in self.entries.items():
+            invocation = self.invocation(id)
+            if invocation is None:
+                continue
+            commands = self._command_counts.get(id, 0)
+            self.invocations[id] = msgspec.structs.replace(
+                invocation,
+                entry_count=first + len(entries),
+                command_count=invocation.command_count + commands,
+                modified_at_ms=self.now_ms,
+            )
+        for (id, attempt), delivered in self._deliveries.items():
+            self.acts.append(Deliver(id, attempt, tuple(delivered)))
+        return Step(
+            self.invocations,
+            self.entries,
+            self.forgotten_journals,
+            self.state_writes,
+            self.mailboxes,
+            self.promises,
+            self.rows,
+            self.last_arrival,
+            self.acts,
+        )

@@ -1,0 +1,54 @@
+"""Which attempt a log line belongs to: invocation id, target and attempt number for log records.
+
+``perdure.logging`` drops lines of replays; here lines get their fields. A record that is made outside
+of any handler gets empty ones, so that a format string may always name them.
+"""
+
+import logging
+from collections.abc import Callable
+from contextvars import ContextVar
+
+from perdure.journal.attempt import Start
+
+logger = logging.getLogger("perdure")
+
+attempt_of_logs: ContextVar[Start | None] = ContextVar("perdure_attempt_of_logs", default=None)
+"""What the attempt that runs here was started with."""
+
+
+class InvocationFields(logging.Filter):
+    """Adds ``invocation_id``, ``target`` and ``attempt`` to every record; drops none."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        add_fields(record)
+        return True
+
+
+def add_fields(record: logging.LogRecord) -> None:
+    start = attempt_of_logs.get()
+    if start is None:
+        record.invocation_id, record.target, record.attempt = "", "", 0
+        return
+    record.invocation_id = start.invocation_id
+    record.target = target_of(start)
+    record.attempt = start.attempt
+
+
+def target_of(start: Start) -> str:
+    """``Counter/alice/add``, or ``Greeter/greet`` for plain services."""
+    handler = start.handler
+    middle = f"/{start.key}/" if handler.keyed else "/"
+    return f"{handler.service}{middle}{handler.name}"
+
+
+def record_factory(
+    inner: Callable[..., logging.LogRecord],
+) -> Callable[..., logging.LogRecord]:
+    """A record factory that also adds the fields; for ``logging.setLogRecordFactory``."""
+
+    def make(*args: object, **kwargs: object) -> logging.LogRecord:
+        record = inner(*args, **kwargs)
+        add_fields(record)
+        return record
+
+    return make

@@ -1,0 +1,279 @@
+"""Run closures: when they start, where they run, and what becomes of their errors.
+
+A closure starts only when the handler awaits it, no result is recorded, and everything before it is
+durable (the barrier). Coroutine functions run as tasks of the loop, plain ones in the thread pool.
+Rules: service protocol 5.7.
+"""
+
+import asyncio
+import contextvars
+import inspect
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Executor
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from perdure.context import RunOptions
+from perdure.current import operating_for
+from perdure.journal.attempt import Barrier, Failed, Frame, ProposeRun
+from perdure.journal.entries import Failure, Outcome, Value
+from perdure.journal.errors import (
+    RetryableError,
+    TerminalError,
+    UsageError,
+)
+from perdure.journal.replay import Handle
+from perdure.journal.retry import next_delay_ms
+from perdure.journal.schema import RetryPolicy
+from perdure.serde import DefaultSerde, Serde, write_value
+
+if TYPE_CHECKING:
+    from perdure.attempt import HandlerAttempt
+
+_INITIAL_INTERVAL_MS = 50  # what holds where a run's options set other retry fields
+_MAX_INTERVAL_MS = 10_000
+_FACTOR = 2.0
+
+
+class RunPolicy(msgspec.Struct, frozen=True):
+    """When a run gives up, and how long it waits; delays None: as the invocation's policy says."""
+
+    max_attempts: int | None = None
+    max_duration_ms: int | None = None
+    delays: RetryPolicy | None = None
+
+    def gives_up(self, attempts: int, duration_ms: int) -> bool:
+        """``attempts``: made so far; ``duration_ms``: since the first one began."""
+        if self.max_attempts is not None and attempts >= self.max_attempts:
+            return True
+        return self.max_duration_ms is not None and duration_ms >= self.max_duration_ms
+
+    def delay_ms(self, attempts: int) -> int | None:
+        return None if self.delays is None else next_delay_ms(self.delays, attempts)
+
+
+_BY_INVOCATION = RunPolicy()
+
+
+def policy_of(
+    max_attempts: int | None,
+    max_duration: timedelta | None,
+    initial_interval: timedelta | None = None,
+    max_interval: timedelta | None = None,
+    factor: float | None = None,
+) -> RunPolicy:
+    """Options to policy: any field that is set brings the defaults of the others."""
+    given = (max_attempts, max_duration, initial_interval, max_interval, factor)
+    if all(each is None for each in given):
+        return _BY_INVOCATION
+    delays = RetryPolicy(
+        initial_interval_ms=_millis(initial_interval, _INITIAL_INTERVAL_MS),
+        factor=_FACTOR if factor is None else factor,
+        max_interval_ms=_millis(max_interval, _MAX_INTERVAL_MS),
+        max_attempts=None,
+    )
+    duration_ms = None if max_duration is None else _millis(max_duration, 0)
+    return RunPolicy(max_attempts, duration_ms, delays)
+
+
+def policy_of_options(options: RunOptions[Any]) -> RunPolicy:
+    return policy_of(
+        options.max_attempts,
+        options.max_duration if options.max_duration is not None else options.max_retry_duration,
+        options.initial_retry_interval,
+        options.max_retry_interval,
+        options.retry_interval_factor,
+    )
+
+
+def _millis(span: timedelta | None, default: int) -> int:
+    return default if span is None else int(span / timedelta(milliseconds=1))
+
+
+def serde_for(action: Callable[..., Any], serde: Serde[Any], type_hint: Any) -> Serde[Any]:
+    """The serde of a run's result: as given, else by hint, else by the return annotation."""
+    if type(serde) is not DefaultSerde or serde.type_hint is not None:
+        return serde
+    if type_hint is None:
+        type_hint = _return_annotation(action)
+    return serde if type_hint is None else serde.with_maybe_type(type_hint)
+
+
+def _return_annotation(action: Any) -> Any:
+    while isinstance(action, partial):
+        action = action.func
+    hint = getattr(action, "__annotations__", {}).get("return")
+    if isinstance(hint, str):
+        try:
+            return inspect.get_annotations(action, eval_str=True).get("return")
+        except (NameError, TypeError, SyntaxError):
+            return None  # a name that only type checkers see
+    return hint
+
+
+def check_action(name: object, action: object) -> None:
+    """Raises UsageError for what cannot be run again on a retry."""
+    if not isinstance(name, str):
+        raise UsageError(
+            f"the name of a run must be a str, not {type(name).__qualname__}:"
+            " ctx.run_typed('charge', charge_card)"
+        )
+    if inspect.iscoroutine(action) or inspect.isawaitable(action):
+        shown = getattr(action, "__name__", "fn")
+        if inspect.iscoroutine(action):
+            action.close()
+        raise UsageError(
+            f"run {name!r} got a coroutine object instead of a function: pass the function itself,"
+            f" ctx.run_typed({name!r}, {shown}), and its arguments after the options,"
+            " so that it can be called again on a retry."
+        )
+    if not callable(action):
+        raise UsageError(f"run {name!r} needs a function, not {type(action).__qualname__}.")
+    if inspect.isasyncgenfunction(action) or inspect.isgeneratorfunction(action):
+        raise UsageError(f"run {name!r} got a generator function: it must return one result.")
+
+
+class PendingRun:
+    """A run that user code has issued. Its closure is dropped once it has been started."""
+
+    __slots__ = ("action", "awaited", "command_index", "context", "name", "policy", "serde")
+
+    def __init__(
+        self,
+        name: str,
+        action: Callable[[], Any],
+        serde: Serde[Any],
+        policy: RunPolicy,
+        command_index: int,
+    ) -> None:
+        self.name = name
+        self.action = action
+        self.serde = serde
+        self.policy = policy
+        self.command_index = command_index
+        self.context = contextvars.copy_context()
+        self.awaited = False
+
+
+class Runs:
+    """The runs of one attempt. Called on the loop; ``issued`` also on a handler's own thread."""
+
+    __slots__ = ("_attempt", "_pool", "_starting", "_tasks", "executing", "issued")
+
+    def __init__(self, attempt: "HandlerAttempt", pool: Executor) -> None:
+        self._attempt = attempt
+        self._pool = pool
+        self._starting: dict[int, PendingRun] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.issued: dict[int, PendingRun] = {}  # by completion id, not yet started
+        self.executing = 0  # barrier asked for, or running
+
+    def barriers(self, missing: set[Handle]) -> list[Frame]:
+        """Ask to start every awaited run that has no result and was not asked for before."""
+        frames: list[Frame] = []
+        for handle in sorted(self.issued.keys() & missing):
+            self._starting[handle] = self.issued.pop(handle)
+            self.executing += 1
+            frames.append(Barrier(handle))
+        return frames
+
+    def start(self, completion_id: int) -> None:
+        """The barrier is passed."""
+        run = self._starting.pop(completion_id, None)
+        if run is None:
+            return
+        task = self._attempt.loop.create_task(
+            self._execute(completion_id, run), context=run.context
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cancel(self) -> None:
+        """The attempt is over: closures that still run get cancelled, threads are left alone."""
+        self.issued.clear()
+        self._starting.clear()
+        for task in self._tasks:
+            task.cancel()
+
+    def forgotten(self) -> list[str]:
+        """Names of runs that the handler issued and never waited for in any way."""
+        has = self._attempt.replay.has
+        return [
+            run.name
+            for completion_id, run in self.issued.items()
+            if not run.awaited and not has(completion_id)
+        ]
+
+    async def _execute(self, completion_id: int, run: PendingRun) -> None:
+        operating_for.set(run.name)
+        attempt = self._attempt
+        started_ms = attempt.sink.now_ms()
+        try:
+            value = await self._call(run.action)
+            content = write_value(run.serde, value, "the result of run", run.name)
+            if attempt.codec is not None:
+                content = attempt.codec.encode(content)
+            outcome: Outcome = Value(content)
+        except TerminalError as e:
+            outcome = Failure(e.status_code, e.message, e.metadata or {})
+        except BaseException as e:
+            self.executing -= 1
+            if attempt.closed is not None:
+                return  # cancelled, or too late
+            if isinstance(e, KeyboardInterrupt):
+                raise
+            self._failed(completion_id, run, e, attempt.sink.now_ms() - started_ms)
+            return
+        self.executing -= 1
+        attempt.propose(ProposeRun(completion_id, outcome))
+
+    async def _call(self, action: Callable[[], Any]) -> Any:
+        if inspect.iscoroutinefunction(action):
+            return await action()
+        inside = contextvars.copy_context()
+        result = await self._attempt.loop.run_in_executor(self._pool, inside.run, action)
+        if inspect.isawaitable(result):  # such as a lambda around a coroutine function
+            return await result
+        return result
+
+    def _failed(
+        self, completion_id: int, run: PendingRun, error: BaseException, duration_ms: int
+    ) -> None:
+        """Give up for good, or end the attempt so that the runtime tries again later."""
+        attempt = self._attempt
+        attempts, total_ms = 1, duration_ms
+        replay = attempt.replay
+        if run.command_index < replay.recorded_count and not replay.wrote_new:
+            attempts += attempt.start.retry_count
+            total_ms += attempt.start.retry_duration_ms
+        code, message = 500, repr(error)
+        delay_ms = run.policy.delay_ms(attempts)
+        if isinstance(error, RetryableError):
+            code, message = error.status_code, error.message
+            if error.retry_after is not None:
+                delay_ms = _millis(error.retry_after, 0)
+        if run.policy.gives_up(attempts, total_ms):
+            attempt.propose(ProposeRun(completion_id, Failure(code, message)))
+            return
+        attempt.fail(
+            Failed(
+                code,
+                message,
+                stacktrace="".join(traceback.format_exception(error)),
+                next_retry_delay_ms=delay_ms,
+                related_command_index=run.command_index,
+                related_command_name=run.name,
+                related_command_type="run",
+            )
+        )
+
+
+def closure(
+    action: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Callable[[], Any]:
+    return partial(action, *args, **kwargs) if args or kwargs else action
+
