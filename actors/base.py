@@ -268,6 +268,7 @@ class AsyncioSystemBase:
         cell, message, sender = letter
         _log.error("%r cannot handle a %s", cell, type(message).__name__, exc_info=error)
         cell.last_error = repr(error)
+        self._drop_pieces(message)
         if not isinstance(message, PoisonMessage):
             details = "".join(traceback.format_exception(error))
             sender.deliver(PoisonMessage(message, details), cell)
@@ -277,6 +278,7 @@ class AsyncioSystemBase:
         """Let it crash: the actor ends, and its parent gets the pieces."""
         cell, message, sender = letter
         notice = ActorFailed(cell, error, message, sender)
+        self._drop_pieces(message)
         if isinstance(sender, Reply):
             sender.refuse(cell, error)
         if cell.parent is self.root:  # nobody to restart it
@@ -370,10 +372,7 @@ class AsyncioSystemBase:
 
     def undeliverable(self, cell: Cell, message: Any, sender: Any) -> None:
         """Mail for an actor that has ended: to the dead letter actors; who waits is told at once."""
-        if isinstance(message, ActorFailed):  # nobody is left to hand its mail over
-            message.close()
-            for letter in message.undelivered:
-                self.undeliverable(message.address, *letter)
+        self._drop_pieces(message)
         if isinstance(message, ActorSystemMessage):
             return
         self.dead_letter_count += 1
@@ -382,6 +381,13 @@ class AsyncioSystemBase:
         for actor in self._dead_letter_actors:
             if actor.mailbox_depth < self.mailbox_limit:
                 actor.deliver(DeadEnvelope(cell, message), sender)
+
+    def _drop_pieces(self, message: Any) -> None:
+        """Nobody is left who would give the mail of a failed actor to a successor."""
+        if isinstance(message, ActorFailed):
+            message.close()
+            for letter in message.undelivered:
+                self.undeliverable(message.address, *letter)
 
     # ---- looking at it --------------------------------------------------------------------------
 

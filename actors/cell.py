@@ -123,6 +123,8 @@ class ActorFailed(ActorSystemMessage):  # type: ignore[misc]
     def close(self) -> None:
         """The parent is being told: take the mail; from now on it is dead letters."""
         cell = self.address
+        if cell.state == DEAD:
+            return
         cell.state = DEAD
         box, cell.box = cell.box, None
         own = (WakeupMessage, ChildActorExited, ActorFailed)  # no concern of a successor

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from random import Random
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -88,6 +88,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._from_threads: deque[asyncio.Handle] = deque()
         self._kept_waiting_count = 0  # turns since a thread handed something in
         self._outside_count = 0
+        self._is_submitting = False
         super().__init__(_VirtualSelector(self))
         self._clock_resolution = RESOLUTION_S
         self.rng = None if seed is None else Random(seed)
@@ -131,10 +132,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._outside_count -= 1
 
     def run_in_executor(
-        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]
+        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """As on any loop; virtual time waits for it."""
-        future = super().run_in_executor(executor, func, *args)
+        self._is_submitting = True  # a job may be done before this returns
+        try:
+            future = super().run_in_executor(executor, func, *args)
+        finally:
+            self._is_submitting = False
         work = self.outside_work()
         work.__enter__()
         future.add_done_callback(lambda _: work.__exit__(None, None, None))
@@ -146,11 +151,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def call_soon_threadsafe(
         self,
-        callback: Callable[[Unpack[Ts]], object],
-        *args: Unpack[Ts],
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.Handle:
-        if self._thread_id in (None, get_ident()):
+        if self._thread_id in (None, get_ident()) and not self._is_submitting:
             return self.call_soon(callback, *args, context=context)
         if self.is_closed():
             raise RuntimeError("Event loop is closed")

@@ -75,14 +75,14 @@ class Engine:
         *,
         now_ms: Callable[[], int],
         random_bytes: Callable[[int], bytes],
-        options: EngineOptions = EngineOptions(),
+        options: EngineOptions | None = None,
     ) -> None:
         self._open_store = open_store
         self.registry = Registry(services.values())
         self._deployment = deployment
         self._now_ms = now_ms
         self._random_bytes = random_bytes
-        self._options = options
+        self._options = options or EngineOptions()
         self._tokens = count(1)
         self._futures: dict[int, asyncio.Future[Any]] = {}
         self._awaiting: dict[bytes, list[int]] = {}

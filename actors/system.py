@@ -8,7 +8,7 @@ are hashable and exits are told once; a system of processes pickles and copies.)
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from thespian.actors import ActorSystem, PoisonMessage
 
@@ -57,7 +57,7 @@ class Actors(Protocol):
 class EmbeddedActors:
     """Actors in this process, on ``loop``; on a seeded ``VirtualLoop`` in any order that can happen."""
 
-    kind: ClassVar[str] = "embedded"
+    kind = "embedded"
 
     def __init__(
         self,

@@ -5,8 +5,6 @@ and state are ours (the official API answers these with SQL alone).
 """
 
 import base64
-import hashlib
-import struct
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +13,7 @@ from perdure.gateway.durations import format_duration, rfc3339_ns
 from perdure.journal.entries import Entry, Failure, Outcome, type_name
 from perdure.journal.requests import InvocationInfo
 from perdure.journal.schema import Defaults, Handler, HandlerType, Options, Service, ServiceType
+from perdure.journal.state_version import state_version
 
 _FEATURES: Final = (
     "vqueues", "protocol_v7", "scoped_virtual_objects", "kafka_scope", "invoker_yield",
@@ -212,12 +211,3 @@ def value_json(value: bytes) -> dict[str, object]:
 def state_json(state: dict[str, bytes]) -> dict[str, object]:
     values = {name: value_json(state[name]) for name in sorted(state)}
     return {"state": values, "version": state_version(state)}
-
-
-def state_version(state: dict[str, bytes]) -> str:
-    """What names exactly this state: base64url of a SHA-256 (admin 5.5)."""
-    digest = hashlib.sha256()
-    encoded = sorted((name.encode(), value) for name, value in state.items())
-    for index, (name, value) in enumerate(encoded):
-        digest.update(struct.pack(">Q", index) + b"\x01" + name + b"\x02" + value + b"\x03")
-    return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()

@@ -33,10 +33,10 @@ _HOUR_RANK: Final = _UNITS["h"][1]
 _CALENDAR: Final = frozenset(
     ["y", "yr", "yrs", "year", "years", "mo", "mos", "month", "months", "M", "Y"]
 )
-_GROUP: Final = re.compile(r"(\d{1,19})(?:[.,](\d{1,9}))? *([A-Za-zµμ]+)")
-_CLOCK: Final = re.compile(r"(\d{1,19}):([0-5]\d)(?::([0-5]\d)(?:[.,](\d{1,9}))?)?$")
-_GAP: Final = re.compile(r" *, +| *")
-_ISO: Final = re.compile(r"(\d{1,19})(?:[.,](\d{1,9}))?([A-Z])")
+_GROUP: Final = re.compile(r"(\d{1,19})(?:[.,](\d{1,9}))? *([A-Za-zµμ]+)", re.ASCII)
+_CLOCK: Final = re.compile(r"(\d{1,19}):([0-5]\d)(?::([0-5]\d)(?:[.,](\d{1,9}))?)?$", re.ASCII)
+_GAP: Final = re.compile(r" *, +| *", re.ASCII)
+_ISO: Final = re.compile(r"(\d{1,19})(?:[.,](\d{1,9}))?([A-Z])", re.ASCII)
 _ISO_DATE_UNITS: Final = {"W": "w", "D": "d"}
 _ISO_TIME_UNITS: Final = {"H": "h", "M": "m", "S": "s"}
 _NO_CALENDAR: Final = "please use units of days or smaller"
@@ -179,7 +179,7 @@ def rfc3339_ms(ms: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:03}+00:00"
 
 
-_SIZE: Final = re.compile(r"(\d{1,15})(?:\.(\d{1,3}))? *([A-Za-z]*)")
+_SIZE: Final = re.compile(r"(\d{1,15})(?:\.(\d{1,3}))? *([A-Za-z]*)", re.ASCII)
 _SIZES: Final[dict[str, int]] = {
     "": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
     "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40,

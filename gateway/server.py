@@ -35,7 +35,7 @@ class Gateway:
         admin_url: str,
     ) -> None:
         self._runners = runners
-        self._servers = servers
+        self.servers = servers
         self.ingress_url = ingress_url
         self.admin_url = admin_url
 
@@ -44,7 +44,7 @@ class Gateway:
 
         A call that is cut goes on: only its caller has to attach again.
         """
-        for server in self._servers:
+        for server in self.servers:
             server.is_draining = True
             await server.stop_sweeping()
         await asyncio.gather(*(runner.cleanup() for runner in self._runners))

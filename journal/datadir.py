@@ -78,7 +78,7 @@ class DataDirectory:
             raise _unusable(self.path, e) from e
         if _FORMAT in names:
             return self._read_format()
-        if _CREATING in names or names <= {_LOCK}:
+        if _CREATING in names or names <= {_LOCK, _CREATING + ".tmp"}:
             return None
         found = ", ".join(sorted(names)[:5])
         raise StoreFormat(
@@ -174,9 +174,10 @@ class DataDirectory:
     # ---- while the engine looks ------------------------------------------------------------------
 
     def keep_files(self) -> None:
-        """Second names for the database's files: LevelDB deletes what a damaged MANIFEST forgot.
+        """Second names for the database's files: opening turns the log into a table and deletes it.
 
-        It never changes a file of an earlier opening, so that the names keep what there was.
+        LevelDB does not change a file of an earlier opening that its MANIFEST knows, so that these
+        names keep what there was.
         """
         self.drop_kept()
         self._kept.mkdir(mode=0o700)
@@ -215,14 +216,6 @@ class DataDirectory:
         """Move the high-water mark to ``tail``, which is durable. A crash may keep the old mark."""
         mark = Mark(tail.pos, tail.epoch, tail.id.hex())
         self._replace(_MARK, msgspec.json.encode(mark), sync_directory=False)
-
-    def check_current(self) -> None:
-        """Raise StoreDamaged where the database has no CURRENT: LevelDB would start an empty one."""
-        if not (self.db / "CURRENT").exists():
-            raise StoreDamaged(
-                f"{self.db / 'CURRENT'} is missing although {_FORMAT} says that a store was created "
-                "here; restore the directory from a backup. Nothing was touched."
-            )
 
     def _read(self, name: str, type: type[T]) -> T:
         path = self.path / name

@@ -6,6 +6,7 @@ Pure: time and random bytes come in. Rules: service protocol 4, ingress 15.
 import base64
 import hashlib
 import struct
+from functools import lru_cache
 
 import xxhash
 
@@ -15,6 +16,7 @@ _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DIGITS = {c: i for i, c in enumerate(_ALPHABET)}
 _U64_WIDTH, _U128_WIDTH = 11, 22
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]  # two digits at a time
+_PART = 3844**3  # six digits
 _BUCKETS = 512  # per service, for requests that no key ties to a place
 
 SLOT_COUNT = 1 << 16
@@ -24,11 +26,13 @@ KNOWN_PREFIXES = frozenset({"inv", "dp", "sub", "snap", "mut", "vq", "sign", "pr
 def _encode62(raw: bytes, width: int) -> str:
     """Base62 of the byte-reversed integer, most significant digit first, padded to ``width``."""
     n = int.from_bytes(raw, "little")
-    digits = []
+    text = ""
     while n:
-        n, pair = divmod(n, 3844)
-        digits.append(_PAIRS[pair])
-    return "".join(reversed(digits)).rjust(width, "0")[-width:]
+        n, part = divmod(n, _PART)  # small numbers divide faster
+        part, pair1 = divmod(part, 3844)
+        pair3, pair2 = divmod(part, 3844)
+        text = _PAIRS[pair3] + _PAIRS[pair2] + _PAIRS[pair1] + text
+    return text.rjust(width, "0")[-width:]
 
 
 def _decode62(text: str, size_bytes: int) -> bytes:
@@ -43,6 +47,7 @@ def _decode62(text: str, size_bytes: int) -> bytes:
     return n.to_bytes(size_bytes, "little")
 
 
+@lru_cache(maxsize=65_536)
 def format_invocation_id(raw: bytes) -> str:
     """24 raw bytes (partition key, uuid; both big-endian) to ``inv_1`` and 33 digits."""
     return "inv_1" + _encode62(raw[:8], _U64_WIDTH) + _encode62(raw[8:], _U128_WIDTH)

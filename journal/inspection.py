@@ -16,6 +16,7 @@ import msgspec
 from perdure.journal.datadir import DataDirectory, Format, Mark
 from perdure.journal.errors import StoreDamaged, StoreError, StoreFormat
 from perdure.journal.leveldb import LevelDBOptions, connect, iter_rows, read_tail
+from perdure.journal.manifest import check_files
 from perdure.journal.store import FIRST_TAG, Tail
 
 MAX_ROW_PROBLEMS = 100  # the rest is counted
@@ -70,7 +71,7 @@ def inspect(path: str | os.PathLike[str], check_row: CheckRow | None = None) -> 
         except StoreDamaged as e:
             report.problems.append(str(e))
         try:
-            directory.check_current()
+            check_files(directory.db)
             with tempfile.TemporaryDirectory(prefix="perdure-inspect-") as copy:
                 _copy(directory.db, Path(copy), size)
                 _read(report, directory, Path(copy), check_row)

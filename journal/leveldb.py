@@ -25,6 +25,7 @@ from perdure.journal.errors import (
     StoreError,
     StoreFailed,
 )
+from perdure.journal.manifest import check_files
 from perdure.journal.store import (
     EMBEDDED_GROUP_BYTES,
     EMBEDDED_VALUE_BYTES,
@@ -302,7 +303,7 @@ def _open(
     else:
         directory.clear_leftovers()
         format, epoch, mark = found, directory.read_epoch(), directory.read_mark()
-        directory.check_current()
+        check_files(directory.db)
         directory.keep_files()
     fsync_us = directory.measure_fsync_us()
     try:
@@ -336,7 +337,10 @@ def _begin_epoch(
     batch = db.write_batch(sync=True)
     batch.put(_IDENTITY, bytes.fromhex(format.store))
     batch.put(_APPLIED, _MARKER.pack(record.pos, record.epoch, record.id))
-    batch.write()
+    try:
+        batch.write()
+    except plyvel.CorruptionError as e:  # found by a compaction that opening has set off
+        raise _refusal(directory, e) from e
     directory.note(tail_of(record))
     return tail_of(record)
 

@@ -14,7 +14,7 @@ from perdure.journal.schema import Handler
 
 _MOST_SHOWN: Final = 120  # characters of one field's value
 _IDS: Final = frozenset({"completion_id", "id_completion_id"})
-_OURS: Final = ("perdure.", "asyncio.", "concurrent.", "contextlib.")
+_OURS: Final = ("perdure.", "asyncio.", "concurrent.", "threading.", "contextlib.")
 _REMEDY: Final = (
     "What to do: let handlers decide only by their input, state, and what their context returns;"
     " wrap anything else (time, chance, files, the network) in ctx.run."
@@ -57,12 +57,14 @@ def ended_early(handler: Handler, index: int, recorded: Command, where: str) -> 
     )
 
 
-def stuck(handler: Handler, index: int, recorded: Command, awaited: str) -> JournalMismatch:
+def stuck(
+    handler: Handler, index: int, recorded: Command, awaited: str, where: str
+) -> JournalMismatch:
     """The handler awaits what the record does not hold, although the record goes on."""
     return JournalMismatch(
         "\n".join(
             (
-                _head(handler, index, locate()),
+                _head(handler, index, where),
                 f"  recorded: {describe(recorded)}",
                 f"  issued:   nothing, the handler waits for {awaited}",
                 "Likely cause: an await was added or moved, or the handler waits for another"
@@ -105,9 +107,13 @@ def describe(command: Command, fields: list[str] | None = None) -> str:
     return " ".join(filter(None, (type_name(command), label(command), ", ".join(values))))
 
 
-def locate() -> str:
-    """``file:line`` of the innermost frame that is neither ours nor the interpreter's machinery."""
-    frame: FrameType | None = sys._getframe(1)
+def locate(frame: FrameType | None = None) -> str:
+    """``file:line`` of the innermost frame that is neither ours nor the interpreter's machinery.
+
+    ``frame``: where to begin; the caller's own where it is None.
+    """
+    if frame is None:
+        frame = sys._getframe(1)
     while frame is not None:
         module = f"{frame.f_globals.get('__name__', '')}."
         if not module.startswith(_OURS):

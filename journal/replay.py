@@ -310,12 +310,12 @@ class Replay:
 
     # ---- blocked --------------------------------------------------------------------------------
 
-    def refuse_to_block(self, missing: set[Handle]) -> None:
+    def refuse_to_block(self, missing: set[Handle], where: str) -> None:
         """Raises JournalMismatch when recorded commands are left: the record went on from here."""
         index = self.command_index
         if index < self.recorded_count:
             raise mismatch.stuck(
-                self._start.handler, index, self._recorded[index], self._describe(missing)
+                self._start.handler, index, self._recorded[index], self._describe(missing), where
             )
 
     def _describe(self, missing: set[Handle]) -> str:
@@ -344,6 +344,7 @@ def awaiting(missing: set[Handle], all_of: bool) -> Awaiting:
         else:
             signals.append(-handle)
     completions.sort()
+    signals.sort(key=str)
     if all_of and len(missing) > 1:
         every = Awaiting(Combinator.ALL_COMPLETED, tuple(completions), tuple(signals))
         return Awaiting(Combinator.FIRST_COMPLETED, (), (CANCEL_SIGNAL,), (every,))

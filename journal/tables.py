@@ -113,13 +113,16 @@ class Tables:
         return None if raw is None else records.decode_invocation(raw)
 
     def entries(self, id: bytes, from_index: int = 0) -> list[Entry]:
+        added = self._open.entries.get(id)
+        if added is not None and added[0] == 0:  # it began in this group: all of it is here
+            return added[1][from_index:]
         segments: dict[int, list[Entry]] = {}
         if id not in self._open.forgotten:
             if id not in self._sealed.forgotten:
                 for key, value in self._store.scan(*keys.journal_range(id)):
                     segments[keys.journal_index(key)] = list(decode_segment(value))
             _add_segment(segments, self._sealed.entries.get(id))
-        _add_segment(segments, self._open.entries.get(id))
+        _add_segment(segments, added)
         journal: list[Entry] = []
         for index in sorted(segments):
             assert index == len(journal), f"journal of {id.hex()} has a hole before entry {index}"

@@ -6,7 +6,6 @@ Names that need httpx or a running engine are loaded when they are first asked f
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from perdure.asyncio import as_completed, gather, select, wait_completed
 from perdure.client_types import (
     HttpError,
     InvocationOutput,
@@ -45,11 +44,16 @@ from perdure.workflow import Workflow
 
 if TYPE_CHECKING:
     from perdure import logging
+    from perdure.asyncio import as_completed, gather, select, wait_completed
     from perdure.client import Client, create_client
     from perdure.embedded import open
     from perdure.harness import create_test_harness, test_harness
 
 _LAZY = {
+    "as_completed": "perdure.asyncio",
+    "gather": "perdure.asyncio",
+    "select": "perdure.asyncio",
+    "wait_completed": "perdure.asyncio",
     "Client": "perdure.client",
     "create_client": "perdure.client",
     "open": "perdure.embedded",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from perdure.current import operating_for, running_context
 from perdure.handler import Handler, decode_input, encode_output
 from perdure.invocation import InvocationContext
+from perdure.journal import mismatch
 from perdure.journal.attempt import (
     Awaiting,
     AwaitingOn,
@@ -171,7 +172,7 @@ class HandlerAttempt:
     def take(self, handle: Handle) -> Result:
         """The result for ``handle``, which must be there."""
         if self.runs.issued:
-            self.runs.issued.pop(handle, None)  # type: ignore[call-overload]
+            self.runs.issued.pop(handle, None)
         return self.replay.take(handle)
 
     def wait(self, missing: set[Handle], all_of: bool) -> Generator[Any, Any, None]:
@@ -206,9 +207,7 @@ class HandlerAttempt:
         self.guard(replay.cancel_calls)
         raise TerminalError("cancelled", 409)
 
-    def _block(
-        self, missing: set[Handle], all_of: bool
-    ) -> Generator[Any, Any, Progress | None]:
+    def _block(self, missing: set[Handle], all_of: bool) -> Generator[Any, Any, Progress | None]:
         """Everything is consumed: say what is to be said, then wait for the runtime."""
         waiter = _Waiter(self.loop.create_future(), missing, all_of)
         self._waiters.append(waiter)
@@ -225,7 +224,7 @@ class HandlerAttempt:
             frames.extend(self.runs.barriers(missing))
         if not self.runs.executing:
             if self.replay.replaying:
-                self.guard(self.replay.refuse_to_block, missing)
+                self.guard(self.replay.refuse_to_block, missing, self._location())
             if self._closing or self._under_pressure():
                 self._suspend(frames)
                 raise SuspendedException
@@ -304,10 +303,9 @@ class HandlerAttempt:
         """End the attempt with an error that is not an answer."""
         if self.closed is not None:
             return
-        frames = self._drain()
-        frames.append(failed)
+        frames = (*self._drain(), failed)
         self._close(SdkInternalException)
-        self.sink.emit(tuple(frames))
+        self.sink.emit(frames)
 
     def _suspend(self, frames: list[Frame]) -> None:
         tree = self._awaited()
@@ -437,9 +435,7 @@ class HandlerAttempt:
             cause = cause.__cause__
         self._fail_by(error, 500, repr(error), None)
 
-    def _fail_by(
-        self, error: BaseException, code: int, message: str, delay_ms: int | None
-    ) -> None:
+    def _fail_by(self, error: BaseException, code: int, message: str, delay_ms: int | None) -> None:
         trace = "".join(traceback.format_exception(error))
         self.fail(Failed(code, message, trace, next_retry_delay_ms=delay_ms))
 
@@ -455,7 +451,12 @@ class HandlerAttempt:
 
     # ---- refusals -------------------------------------------------------------------------------
 
+    def _location(self) -> str:
+        """Where user code is right now."""
+        return mismatch.locate()
+
     def _where(self) -> str:
+        """Where the handler is defined."""
         code = getattr(self.handler.fn, "__code__", None)
         return f"{code.co_filename}:{code.co_firstlineno}" if code else "unknown place"
 

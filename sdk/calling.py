@@ -15,13 +15,8 @@ from perdure.handles import RestateDurableCallFuture, SendHandle
 I = TypeVar("I")  # noqa: E741
 O = TypeVar("O")  # noqa: E741
 
-HandlerType: TypeAlias = (
-    Callable[[Any, I], Awaitable[O]]
-    | Callable[[Any], Awaitable[O]]
-    | Callable[[Any, I], O]
-    | Callable[[Any], O]
-)
-"""A decorated handler function, as passed to a call."""
+HandlerType: TypeAlias = Callable[[Any, I], Awaitable[O]] | Callable[[Any], Awaitable[O]]
+"""A decorated ``async def`` handler, for users who name the type. Calls take plain ``def`` ones too."""
 
 Headers: TypeAlias = dict[str, str] | None
 

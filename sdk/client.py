@@ -145,7 +145,7 @@ class Client(RestateClient):
             raise IngressUnreachable(
                 503, f"no answer from the ingress at {self.client.base_url}: {e!r}. Is it running?"
             ) from e
-        if answer.status_code == NOT_READY or answer.is_success and not _is_failure(answer):
+        if answer.status_code == NOT_READY or (answer.is_success and not _is_failure(answer)):
             return answer
         raise HttpError(answer.status_code, _message(answer), answer.text)
 

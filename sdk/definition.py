@@ -48,6 +48,11 @@ class Definition:
         options: HandlerOptions,
     ) -> Callable[[T], T]:
         """The decorator that adds one handler. ``name`` None: the function's own."""
+        if name is not None and not isinstance(name, str):
+            raise UsageError(
+                f"a decorator of {self.name} was given {name!r} as name=: call it before it decorates, "
+                f"with parentheses, as in @{self.name.lower()}.handler()"
+            )
         if self.options.ingress_private and options.ingress_private is False:
             raise UsageError(
                 f"{self.name} is ingress_private, so none of its handlers can be ingress_private=False"

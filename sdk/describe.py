@@ -181,6 +181,9 @@ def _output(handler: Handler[Any, Any]) -> tuple[OutputRule, Any, str]:
 
 def _description(content_type: str, json_schema: Any) -> str:
     if isinstance(json_schema, dict):
+        match json_schema.get("anyOf"):
+            case [dict(present), {"type": "null"}]:  # an optional value reads like its type
+                return _description(content_type, present)
         title, kind = json_schema.get("title"), json_schema.get("type")
         if isinstance(title, str):
             return f"JSON '{title}'"

@@ -56,7 +56,7 @@ class DurableFuture(RestateDurableFuture[T]):
     def __await__(self) -> Generator[Any, Any, T]:
         owner = operating_for.get()
         if owner is not self._attempt and owner is not None:
-            raise _foreign(self, owner)
+            raise foreign(self, owner)
         if self._value is not _UNSET:
             return self._value  # type: ignore[no-any-return]
         if self._result is None:
@@ -208,7 +208,8 @@ class Sent(SendHandle):
         return self._callee.id_future()
 
 
-def _foreign(future: DurableFuture[Any], owner: object) -> UsageError:
+def foreign(future: DurableFuture[Any], owner: object) -> UsageError:
+    """The error for waiting outside of the handler that made ``future``."""
     if isinstance(owner, str):
         return UsageError(
             f"{future.title} is awaited inside the closure of run {owner!r}: a run must not use the"

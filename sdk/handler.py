@@ -11,8 +11,7 @@ from datetime import timedelta
 from types import FunctionType, UnionType
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
-from perdure.calling import HandlerType
-from perdure.codecs import schema_for
+from perdure.codecs import SchemaMode, schema_for
 from perdure.journal.errors import TerminalError, UsageError
 from perdure.options import ContextManagers, HandlerOptions, check_handler_name, check_options
 from perdure.retry_policy import InvocationRetryPolicy
@@ -26,6 +25,7 @@ HandlerKind: TypeAlias = Literal["exclusive", "shared", "workflow"]
 
 _HANDLER_ATTRIBUTE = "__perdure_handler__"
 JSON = "application/json"
+RAW = "application/octet-stream"
 
 
 class _Required:
@@ -173,7 +173,7 @@ def make_handler(
     )
 
 
-def handler_from_callable(wrapper: HandlerType[I, O]) -> Handler[I, O]:
+def handler_from_callable(wrapper: Callable[..., Any]) -> Handler[Any, Any]:
     """The handler that a decorated function stands for. Raises ValueError for any other function."""
     try:
         return getattr(wrapper, _HANDLER_ATTRIBUTE)  # type: ignore[no-any-return]
@@ -186,7 +186,7 @@ def handler_from_callable(wrapper: HandlerType[I, O]) -> Handler[I, O]:
 
 def target_of(tpe: Any, key: str | None) -> Handler[Any, Any]:
     """The handler of a call. Raises UsageError unless a key is given exactly where one is needed."""
-    handler: Handler[Any, Any] = handler_from_callable(tpe)
+    handler = handler_from_callable(tpe)
     if key is None:
         if handler.service_tag.kind != "service":
             raise UsageError(
@@ -215,7 +215,11 @@ def _signature(fn: Callable[..., Any], where: str) -> tuple[list[inspect.Paramet
         ) from e
     except (TypeError, SyntaxError, AttributeError) as e:
         raise UsageError(f"{where}: its annotations cannot be resolved: {e}") from e
-    parameters = list(signature.parameters.values())
+    parameters = [
+        each
+        for each in signature.parameters.values()
+        if each.kind is not each.KEYWORD_ONLY or each.default is each.empty
+    ]
     if not parameters:
         raise ValueError(f"Handler must have at least one parameter: {where} has no context")
     for each in parameters:
@@ -254,29 +258,33 @@ def _complete_input(io: HandlerIO[Any, Any], parameters: list[inspect.Parameter]
         io.input_type = TypeHint(is_void=True)
         return
     hint = parameters[1].annotation
-    if hint is inspect.Parameter.empty:
-        io.input_type = TypeHint(annotation=hint, generate_json_schema=lambda: True)
-        return
-    io.input_type = TypeHint(annotation=core_type(hint))
+    io.input_type = TypeHint(core_type(hint), generate_json_schema=_schema(hint, "validation"))
     if isinstance(io.input_serde, DefaultSerde):
         io.input_serde = io.input_serde.with_maybe_type(hint)
-    if core_type(hint) is not bytes:
-        io.input_type.generate_json_schema = lambda: schema_for(hint, "validation")
-    elif io.accept == JSON and isinstance(io.input_serde, DefaultSerde):
-        io.accept = "*/*"
+        if core_type(hint) is bytes:
+            io.input_type.generate_json_schema = None
+            io.accept = "*/*" if io.accept == JSON else io.accept
 
 
 def _complete_output(io: HandlerIO[Any, Any], hint: Any) -> None:
     if hint is None or hint is inspect.Signature.empty:
         io.output_type = TypeHint(is_void=True)
         return
-    io.output_type = TypeHint(annotation=core_type(hint))
+    io.output_type = TypeHint(core_type(hint), generate_json_schema=_schema(hint, "serialization"))
     if isinstance(io.output_serde, DefaultSerde):
         io.output_serde = io.output_serde.with_maybe_type(hint)
-    if core_type(hint) is not bytes:
-        io.output_type.generate_json_schema = lambda: schema_for(hint, "serialization")
-    elif io.content_type == JSON and isinstance(io.output_serde, DefaultSerde):
-        io.content_type = "application/octet-stream"
+        if core_type(hint) is bytes:
+            io.output_type.generate_json_schema = None
+            io.content_type = RAW if io.content_type == JSON else io.content_type
+
+
+def _schema(hint: Any, mode: SchemaMode) -> Callable[[], Any] | None:
+    """Computed when asked for. True (anything) where there is no hint, or bytes by the user's serde."""
+    if hint is None:
+        return None  # as None is all there is to say
+    if hint is inspect.Parameter.empty or core_type(hint) is bytes:
+        return lambda: True
+    return lambda: schema_for(hint, mode)
 
 
 def _empty_input(io: HandlerIO[Any, Any], parameters: list[inspect.Parameter]) -> Any:

@@ -1,4 +1,4 @@
-"""The context of an ``async def`` handler: every operation that is not a call, as a journal command.
+"""The context of a handler: every operation that is not a call, as a journal command.
 
 Each method checks its arguments, issues one command at once, and returns a future where there is a
 result. One class serves all kinds of handlers; what a kind may not do is refused with the reason.
@@ -6,21 +6,27 @@ result. One class serves all kinds of handlers; what a kind may not do is refuse
 
 import asyncio
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 
-from perdure import outbound
+from perdure.arguments import (
+    millis,
+    need_invocation_id,
+    need_text,
+    pick_serde,
+    serde_of_value,
+)
+from perdure.callers import Caller, ScopedInvocation
 from perdure.context import (
-    DurablePromise,
     Request,
     RunOptions,
     WorkflowContext,
     WorkflowSharedContext,
 )
-from perdure.futures import CallFuture, DurableFuture, Sent, SleepFuture
+from perdure.futures import DurableFuture, SleepFuture
 from perdure.handles import AttemptFinishedEvent
 from perdure.journal import ids
 from perdure.journal.entries import (
@@ -28,11 +34,8 @@ from perdure.journal.entries import (
     AttachInvocation,
     ById,
     CompleteAwakeable,
-    CompletePromise,
     Failure,
-    GetPromise,
     Outcome,
-    PeekPromise,
     Result,
     Run,
     SendSignal,
@@ -45,7 +48,7 @@ from perdure.journal.errors import BadId, JournalMismatch, UsageError
 from perdure.journal.replay import PENDING
 from perdure.journal.schema import ServiceType
 from perdure.logcontext import logger
-from perdure.outbound import Extras
+from perdure.promises import Promise
 from perdure.runs import (
     PendingRun,
     RunPolicy,
@@ -55,7 +58,7 @@ from perdure.runs import (
     policy_of_options,
     serde_for,
 )
-from perdure.serde import DEFAULT, DefaultSerde, Serde, write_value
+from perdure.serde import DEFAULT, Serde, write_value
 
 if TYPE_CHECKING:
     from perdure.attempt import HandlerAttempt
@@ -78,7 +81,7 @@ class AttemptFinished(AttemptFinishedEvent):
         await self._event.wait()
 
 
-class InvocationContext(WorkflowContext, WorkflowSharedContext):
+class InvocationContext(Caller, WorkflowContext, WorkflowSharedContext):
     """What a handler may do, carried out by its attempt."""
 
     def __init__(self, attempt: "HandlerAttempt") -> None:
@@ -117,6 +120,9 @@ class InvocationContext(WorkflowContext, WorkflowSharedContext):
     def uuid(self) -> UUID:
         return UUID(int=self.random().getrandbits(128), version=4)
 
+    def scope(self, scope: str) -> ScopedInvocation:
+        return ScopedInvocation(self._attempt, scope)
+
     # ---- state ----------------------------------------------------------------------------------
 
     def get(
@@ -137,7 +143,7 @@ class InvocationContext(WorkflowContext, WorkflowSharedContext):
         if replay.recorded_count > 1:
             attempt.went_live()
         if type_hint is not None:
-            serde = _serde(serde, type_hint)
+            serde = pick_serde(serde, type_hint)
         result: Result | None = None
         if value is None:
             result = _VOID
@@ -168,7 +174,7 @@ class InvocationContext(WorkflowContext, WorkflowSharedContext):
         attempt.check()
         self._need_writable("set", name)
         if type(value) is bytes:
-            serde = _serde(serde, bytes)
+            serde = pick_serde(serde, bytes)
         content = attempt.encode(write_value(serde, value, "state", name))
         replay = attempt.replay
         try:
@@ -192,7 +198,7 @@ class InvocationContext(WorkflowContext, WorkflowSharedContext):
 
     # ---- runs and timers ------------------------------------------------------------------------
 
-    def run(  # type: ignore[override]
+    def run(
         self,
         name: str,
         action: Callable[..., Any],
@@ -207,7 +213,7 @@ class InvocationContext(WorkflowContext, WorkflowSharedContext):
         run_serde = serde_for(action, serde, type_hint)
         return self._run(name, closure(action, args or (), {}), run_serde, policy)
 
-    def run_typed(  # type: ignore[override]
+    def run_typed(
         self,
         name: str,
         action: Callable[..., Any],
@@ -249,107 +255,10 @@ class InvocationContext(WorkflowContext, WorkflowSharedContext):
     def sleep(self, delta: timedelta, name: str | None = None) -> SleepFuture:
         attempt = self._attempt
         attempt.check()
-        wake_up_at_ms = attempt.sink.now_ms() + outbound.millis(delta, "the time to sleep")
+        wake_up_at_ms = attempt.sink.now_ms() + millis(delta, "the time to sleep")
         handle = attempt.replay.new_completion_id()
         attempt.issue(Sleep(handle, wake_up_at_ms, name or ""))
         return SleepFuture(attempt, handle, None, "sleep", name or "")
-
-    # ---- calls ----------------------------------------------------------------------------------
-
-    def scope(self, scope: str) -> outbound.ScopedInvocation:
-        return outbound.ScopedInvocation(self._attempt, scope)
-
-    def service_call(  # type: ignore[override]
-        self,
-        tpe: Any,
-        arg: Any = None,
-        idempotency_key: str | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> CallFuture[Any]:
-        self._attempt.check()
-        target = outbound.service_target(tpe, "service_call")
-        return outbound.call(self._attempt, target, "", arg, Extras(idempotency_key, headers))
-
-    def service_send(  # type: ignore[override]
-        self,
-        tpe: Any,
-        arg: Any = None,
-        send_delay: timedelta | None = None,
-        idempotency_key: str | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> Sent:
-        self._attempt.check()
-        target = outbound.service_target(tpe, "service_send")
-        extras = Extras(idempotency_key, headers)
-        return outbound.send(self._attempt, target, "", arg, send_delay, extras)
-
-    def object_call(  # type: ignore[override]
-        self,
-        tpe: Any,
-        key: str,
-        arg: Any = None,
-        idempotency_key: str | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> CallFuture[Any]:
-        self._attempt.check()
-        target = outbound.keyed_target(tpe, key, "object_call")
-        return outbound.call(self._attempt, target, key, arg, Extras(idempotency_key, headers))
-
-    def object_send(  # type: ignore[override]
-        self,
-        tpe: Any,
-        key: str,
-        arg: Any = None,
-        send_delay: timedelta | None = None,
-        idempotency_key: str | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> Sent:
-        self._attempt.check()
-        target = outbound.keyed_target(tpe, key, "object_send")
-        extras = Extras(idempotency_key, headers)
-        return outbound.send(self._attempt, target, key, arg, send_delay, extras)
-
-    workflow_call = object_call  # type: ignore[assignment]
-    workflow_send = object_send  # type: ignore[assignment]
-
-    def generic_call(
-        self,
-        service: str,
-        handler: str,
-        arg: bytes,
-        key: str | None = None,
-        idempotency_key: str | None = None,
-        headers: dict[str, str] | None = None,
-        scope: str | None = None,
-        limit_key: str | None = None,
-    ) -> CallFuture[bytes]:
-        attempt = self._attempt
-        attempt.check()
-        extras = Extras(idempotency_key, headers, scope, limit_key)
-        parameter = outbound.generic_argument(attempt, service, handler, arg)
-        return outbound.issue_call(
-            attempt, service, handler, key or "", parameter, outbound.BYTES, extras
-        )
-
-    def generic_send(
-        self,
-        service: str,
-        handler: str,
-        arg: bytes,
-        key: str | None = None,
-        send_delay: timedelta | None = None,
-        idempotency_key: str | None = None,
-        headers: dict[str, str] | None = None,
-        scope: str | None = None,
-        limit_key: str | None = None,
-    ) -> Sent:
-        attempt = self._attempt
-        attempt.check()
-        extras = Extras(idempotency_key, headers, scope, limit_key)
-        parameter = outbound.generic_argument(attempt, service, handler, arg)
-        return outbound.issue_send(
-            attempt, service, handler, key or "", parameter, send_delay, extras
-        )
 
     # ---- signals, awakeables, other invocations -------------------------------------------------
 
@@ -357,14 +266,14 @@ class InvocationContext(WorkflowContext, WorkflowSharedContext):
         self, name: str, serde: Serde[Any] = DEFAULT, type_hint: Any = None
     ) -> DurableFuture[Any]:
         self._attempt.check()
-        _need_text(name, "the name of a signal")
-        return DurableFuture(self._attempt, name, _serde(serde, type_hint), "signal", name)
+        need_text(name, "the name of a signal")
+        return DurableFuture(self._attempt, name, pick_serde(serde, type_hint), "signal", name)
 
     def resolve_signal(
         self, invocation_id: str, name: str, value: Any, serde: Serde[Any] = DEFAULT
     ) -> None:
         self._attempt.check()
-        content = write_value(_serde_of(serde, value), value, "signal", name)
+        content = write_value(serde_of_value(serde, value), value, "signal", name)
         self._send_signal(invocation_id, name, Value(self._attempt.encode(content)))
 
     def reject_signal(
@@ -374,9 +283,9 @@ class InvocationContext(WorkflowContext, WorkflowSharedContext):
         self._send_signal(invocation_id, name, Failure(failure_code, failure_message))
 
     def _send_signal(self, invocation_id: str, signal: int | str, result: Any) -> None:
-        _need_invocation_id(invocation_id)
+        need_invocation_id(invocation_id)
         if isinstance(signal, str):
-            _need_text(signal, "the name of a signal")
+            need_text(signal, "the name of a signal")
         self._attempt.issue(SendSignal(invocation_id, signal, result))
 
     def awakeable(
@@ -388,13 +297,13 @@ class InvocationContext(WorkflowContext, WorkflowSharedContext):
         raw = ids.parse_invocation_id(attempt.start.invocation_id)
         awakeable_id = ids.format_awakeable_id(raw, index)
         future: DurableFuture[Any] = DurableFuture(
-            attempt, -index, _serde(serde, type_hint), "awakeable", awakeable_id
+            attempt, -index, pick_serde(serde, type_hint), "awakeable", awakeable_id
         )
         return awakeable_id, future
 
     def resolve_awakeable(self, name: str, value: Any, serde: Serde[Any] = DEFAULT) -> None:
         self._attempt.check()
-        content = write_value(_serde_of(serde, value), value, "awakeable", str(name))
+        content = write_value(serde_of_value(serde, value), value, "awakeable", str(name))
         self._complete_awakeable(name, Value(self._attempt.encode(content)))
 
     def reject_awakeable(self, name: str, failure_message: str, failure_code: int = 500) -> None:
@@ -402,7 +311,7 @@ class InvocationContext(WorkflowContext, WorkflowSharedContext):
         self._complete_awakeable(name, Failure(failure_code, failure_message))
 
     def _complete_awakeable(self, name: str, outcome: Outcome) -> None:
-        _need_text(name, "the id of an awakeable")
+        need_text(name, "the id of an awakeable")
         try:
             ids.parse_awakeable_id(name)
         except BadId as e:
@@ -418,23 +327,21 @@ class InvocationContext(WorkflowContext, WorkflowSharedContext):
     ) -> DurableFuture[Any]:
         attempt = self._attempt
         attempt.check()
-        _need_invocation_id(invocation_id)
+        need_invocation_id(invocation_id)
         handle = attempt.replay.new_completion_id()
         attempt.issue(AttachInvocation(handle, ById(invocation_id)))
-        what = _serde(serde, type_hint)
+        what = pick_serde(serde, type_hint)
         return DurableFuture(attempt, handle, what, "the answer of", invocation_id)
 
     # ---- promises -------------------------------------------------------------------------------
 
-    def promise(
-        self, name: str, serde: Serde[Any] = DEFAULT, type_hint: Any = None
-    ) -> "Promise":
+    def promise(self, name: str, serde: Serde[Any] = DEFAULT, type_hint: Any = None) -> Promise:
         attempt = self._attempt
         attempt.check()
-        _need_text(name, "the name of a promise")
+        need_text(name, "the name of a promise")
         if attempt.start.handler.service_type is not ServiceType.WORKFLOW:
             self._refuse("promise", "promises belong to workflows; use an awakeable or a signal")
-        return Promise(attempt, name, _serde(serde, type_hint))
+        return Promise(attempt, name, pick_serde(serde, type_hint))
 
     # ---- refusals -------------------------------------------------------------------------------
 
@@ -442,9 +349,7 @@ class InvocationContext(WorkflowContext, WorkflowSharedContext):
         if not self._attempt.keyed:
             self._refuse(method, "a plain service has neither key nor state; use a virtual object")
         if not isinstance(name, str):
-            raise UsageError(
-                f"ctx.{method}: a state name is a str, not {type(name).__qualname__}"
-            )
+            raise UsageError(f"ctx.{method}: a state name is a str, not {type(name).__qualname__}")
 
     def _need_writable(self, method: str, name: object = "") -> None:
         self._need_key(method, name)
@@ -471,69 +376,3 @@ class InvocationContext(WorkflowContext, WorkflowSharedContext):
                     await closing
             except Exception:
                 logger.exception("closing the extension data %r failed", key)
-
-
-class Promise(DurablePromise[Any]):
-    """A workflow's promise, as one handler sees it."""
-
-    def __init__(self, attempt: "HandlerAttempt", name: str, serde: Serde[Any]) -> None:
-        super().__init__(name, serde)
-        self._attempt = attempt
-
-    def value(self) -> DurableFuture[Any]:
-        self._attempt.check()
-        handle = self._attempt.replay.new_completion_id()
-        self._attempt.issue(GetPromise(handle, self.name))
-        return DurableFuture(self._attempt, handle, self.serde, "promise", self.name)
-
-    def peek(self) -> DurableFuture[Any]:
-        self._attempt.check()
-        handle = self._attempt.replay.new_completion_id()
-        self._attempt.issue(PeekPromise(handle, self.name))
-        return DurableFuture(self._attempt, handle, self.serde, "promise", self.name)
-
-    def resolve(self, value: Any) -> DurableFuture[None]:
-        self._attempt.check()
-        content = write_value(_serde_of(self.serde, value), value, "promise", self.name)
-        return self._complete(Value(self._attempt.encode(content)))
-
-    def reject(self, message: str, code: int = 500) -> DurableFuture[None]:
-        self._attempt.check()
-        return self._complete(Failure(code, message))
-
-    def _complete(self, outcome: Outcome) -> DurableFuture[None]:
-        handle = self._attempt.replay.new_completion_id()
-        self._attempt.issue(CompletePromise(handle, self.name, outcome))
-        return DurableFuture(self._attempt, handle, None, "completing promise", self.name)
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self.value().__await__()
-
-
-def _serde(serde: Serde[Any], type_hint: Any) -> Serde[Any]:
-    """``serde`` as given, or the one for the hint."""
-    if type_hint is None or type(serde) is not DefaultSerde:
-        return serde
-    return serde.with_maybe_type(type_hint)
-
-
-def _serde_of(serde: Serde[Any], value: Any) -> Serde[Any]:
-    """Bytes are written as they are unless a serde says otherwise."""
-    return _serde(serde, bytes) if isinstance(value, bytes | bytearray) else serde
-
-
-def _need_text(value: object, what: str) -> None:
-    if not isinstance(value, str) or not value:
-        raise UsageError(f"{what} is a str of at least one character, not {value!r}")
-
-
-def _need_invocation_id(value: object) -> None:
-    if not isinstance(value, str):
-        raise UsageError(
-            f"an invocation id is a str, not {type(value).__qualname__};"
-            " `await handle.invocation_id()` gives it"
-        )
-    try:
-        ids.parse_invocation_id(value)
-    except BadId as e:
-        raise UsageError(f"{value!r} is not an invocation id: {e}") from e

@@ -8,8 +8,8 @@ from perdure.replaying import restate_context_is_replaying
 class RestateLoggingFilter(logging.Filter):
     """Drops records while the handler replays its journal, and what its base class drops."""
 
-    def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
-        return super().filter(record) and not restate_context_is_replaying.get()
+    def filter(self, record: logging.LogRecord) -> bool:
+        return bool(super().filter(record)) and not restate_context_is_replaying.get()
 
 
 _filter = RestateLoggingFilter()

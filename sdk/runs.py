@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from datetime import timedelta
 from functools import partial
@@ -169,13 +169,13 @@ class Runs:
         self._pool = pool
         self._starting: dict[int, PendingRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self.issued: dict[int, PendingRun] = {}  # by completion id, not yet started
+        self.issued: dict[Handle, PendingRun] = {}  # by completion id, not yet started
         self.executing = 0  # barrier asked for, or running
 
     def barriers(self, missing: set[Handle]) -> list[Frame]:
         """Ask to start every awaited run that has no result and was not asked for before."""
         frames: list[Frame] = []
-        for handle in sorted(self.issued.keys() & missing):
+        for handle in sorted(each for each in missing if type(each) is int and each in self.issued):
             self._starting[handle] = self.issued.pop(handle)
             self.executing += 1
             frames.append(Barrier(handle))
@@ -198,6 +198,13 @@ class Runs:
         self._starting.clear()
         for task in self._tasks:
             task.cancel()
+
+    def mark_awaited(self, handles: Iterable[Handle]) -> None:
+        """The handler waits for these, if only among others."""
+        if self.issued:
+            for handle in handles:
+                if (run := self.issued.get(handle)) is not None:
+                    run.awaited = True
 
     def forgotten(self) -> list[str]:
         """Names of runs that the handler issued and never waited for in any way."""
@@ -276,4 +283,3 @@ def closure(
     action: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Callable[[], Any]:
     return partial(action, *args, **kwargs) if args or kwargs else action
-

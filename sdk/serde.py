@@ -27,6 +27,8 @@ __all__ = [
 
 T = TypeVar("T")
 
+_BYTES: frozenset[Any] = frozenset((bytes, bytearray, memoryview))
+
 
 # ---- type hints ---------------------------------------------------------------------------------
 
@@ -79,7 +81,7 @@ class BytesSerde(Serde[bytes]):
             return obj
         if obj is None:
             return b""
-        if isinstance(obj, bytes | bytearray | memoryview):
+        if type(obj) in _BYTES:
             return bytes(obj)
         raise TypeError(f"expected bytes, got {type(obj).__qualname__}")
 
@@ -123,9 +125,9 @@ class DefaultSerde(Serde[T]):
     def serialize(self, obj: T | None) -> bytes:
         if obj is None:
             return b""
-        if isinstance(obj, bytes | bytearray | memoryview):
+        if type(obj) in _BYTES:
             if self._raw:
-                return bytes(obj)
+                return bytes(obj)  # type: ignore[call-overload, no-any-return]
             raise TypeError(f"bytes where the type hint is {type_name(self.type_hint)}")
         return encode_json(obj)
 
@@ -183,7 +185,7 @@ def write_value(serde: Serde[Any], value: Any, place: str, name: str = "") -> by
         raise UsageError(_unserializable(serde, value, _where(place, name), e)) from e
     if type(buf) is bytes:
         return buf
-    if isinstance(buf, bytearray | memoryview):
+    if type(buf) in _BYTES:
         return bytes(buf)
     raise UsageError(
         f"{type(serde).__qualname__}.serialize returned {type(buf).__qualname__} for "
@@ -219,7 +221,7 @@ def _unserializable(serde: Serde[Any], value: Any, where: str, error: Exception)
         if inspect.iscoroutine(value):
             value.close()  # or Python warns about it a second time
         return f"{where} is a {kind} that was not awaited: await it and use its result"
-    if isinstance(value, bytes | bytearray | memoryview) and isinstance(serde, DefaultSerde):
+    if type(value) in _BYTES and isinstance(serde, DefaultSerde):
         return (
             f"{where} is {kind}, but nothing says that it is raw: annotate it as bytes, or give "
             "type_hint=bytes or serde=BytesSerde()"

@@ -71,7 +71,14 @@ def test_appended_rows_are_read_back(make: Make) -> None:
 
 def test_writes_of_a_group_apply_in_order(make: Make) -> None:
     async def body(store: Store) -> None:
-        await put(store, (b"\x10a", b"1"), (b"\x10a", None), (b"\x10a", b"2"), (b"\x10b", b"3"), (b"\x10b", None))
+        await put(
+            store,
+            (b"\x10a", b"1"),
+            (b"\x10a", None),
+            (b"\x10a", b"2"),
+            (b"\x10b", b"3"),
+            (b"\x10b", None),
+        )
         assert store.scan(b"\x10", b"\x11") == [(b"\x10a", b"2")]
 
     _scenario(make, body)
@@ -122,7 +129,8 @@ def test_append_after_another_place_than_the_tail_is_fenced(make: Make) -> None:
     async def body(store: Store) -> None:
         old = store.tail
         await put(store)
-        tail, writes = store.tail, [(b"\x10x", b"1")]
+        tail = store.tail
+        writes: list[Write] = [(b"\x10x", b"1")]
         wrong: list[tuple[Group, Tail]] = [
             (next_group(old, new_id(), writes), old),
             (next_group(tail, new_id(), writes), old),
@@ -223,7 +231,9 @@ def test_size_counts_keys_values_and_framing() -> None:
 
 
 def test_split_keeps_steps_whole_and_in_order() -> None:
-    steps: list[list[Write]] = [[(bytes([0x10, i]), bytes(100)), (bytes([0x11, i]), None)] for i in range(10)]
+    steps: list[list[Write]] = [
+        [(bytes([0x10, i]), bytes(100)), (bytes([0x11, i]), None)] for i in range(10)
+    ]
     step_bytes = size_bytes(steps[0])
     parts = split(steps, limit_bytes=3 * step_bytes + 1)
     assert [len(part) for part in parts] == [6, 6, 6, 2]

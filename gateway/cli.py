@@ -1,0 +1,136 @@
+"""The `perdure` command: its groups, `up`, and what its exit codes mean.
+
+Only click and the settings are imported here: `up` is the server, and it shall not carry the HTTP
+client and the tables of the other commands, which load when they are asked for.
+"""
+
+import importlib
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import click
+
+from perdure.gateway.settings import Settings, SettingsError
+from perdure.gateway.settings_sources import load
+from perdure.journal.errors import PerdureError
+
+EXIT_CODES: Final = """\b
+Exit codes:
+  0  done
+  1  the answer is an error, or problems were found
+  2  wrong usage: arguments, settings, JSON
+  3  cannot connect to the server
+  4  not found: service, handler, invocation, data directory
+"""
+_COMMANDS: Final = {
+    "call": "perdure.gateway.cli_call:call",
+    "doctor": "perdure.gateway.cli_doctor:doctor",
+    "invocations": "perdure.gateway.cli_invocations:invocations",
+    "services": "perdure.gateway.cli_services:services",
+    "state": "perdure.gateway.cli_state:state",
+}
+
+
+class _Lazy(click.Group):
+    """Loads a command's module when the command is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_COMMANDS])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        where = _COMMANDS.get(cmd_name)
+        if where is None:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = where.partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+class Failure(click.ClickException):
+    """The answer is an error. Ends the command with a message on standard error."""
+
+    exit_code = 1
+
+
+class CannotConnect(Failure):
+    exit_code = 3
+
+
+class NotFound(Failure):
+    exit_code = 4
+
+
+@click.group(cls=_Lazy, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("perdure"), prog_name="perdure")
+def main() -> None:
+    """Durable virtual objects for Python."""
+
+
+@main.command(epilog=EXIT_CODES)
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.option("--data", metavar="DIR", help="Directory of the data. [default: ./perdure-data]")
+@click.option(
+    "--ingress", metavar="HOST:PORT", help="Where callers send requests. [default: 127.0.0.1:8080]"
+)
+@click.option(
+    "--admin", metavar="HOST:PORT", help="Where the admin API is. [default: 127.0.0.1:9070]"
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path), envvar="PERDURE_CONFIG", metavar="FILE",
+    help="A TOML file with settings; conf/perdure.toml lists them all.",
+)  # fmt: skip
+@click.option(
+    "--set", "pairs", multiple=True, metavar="KEY=VALUE",
+    help="Any other setting, such as handlers.retry.max_attempts=5. May be repeated.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Write the log as JSON lines.")
+def up(
+    targets: tuple[str, ...],
+    data: str | None,
+    ingress: str | None,
+    admin: str | None,
+    config: Path | None,
+    pairs: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Serve the services in TARGET: a file or a module, with or without `:name`.
+
+    Settings come from FILE, then PERDURE_* variables (PERDURE_INGRESS__BIND), then these flags.
+    """
+    flags: dict[str, object] = dict(_pair(each) for each in pairs)
+    if data is not None:
+        flags["data"] = data
+    if ingress is not None:
+        flags["ingress.bind"] = ingress
+    if admin is not None:
+        flags["admin.bind"] = admin
+    if as_json:
+        flags["log.format"] = "json"
+    settings = _load(config, flags)
+    from perdure.gateway import logs
+    from perdure.gateway.up import run
+
+    logs.configure(settings.log)
+    try:
+        run(settings, list(targets))
+    except SettingsError as e:
+        raise click.UsageError(str(e)) from e
+    except PerdureError as e:
+        raise Failure(str(e)) from e
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise click.UsageError(f"--set expects KEY=VALUE, not '{text}'")
+    return key.strip(), value.strip()
+
+
+def _load(config: Path | None, flags: dict[str, object]) -> Settings:
+    try:
+        return load(config, os.environ, flags)
+    except SettingsError as e:
+        raise click.UsageError(str(e)) from e

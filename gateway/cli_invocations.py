@@ -1,0 +1,193 @@
+"""`perdure invocations`: list, show, and operate on them."""
+
+from typing import Any
+
+import click
+
+from perdure.gateway import cli
+from perdure.gateway.cli_http import (
+    EPILOG,
+    NOT_FOUND,
+    admin,
+    admin_option,
+    error_text,
+    json_option,
+    request,
+    segment,
+    value_text,
+    write_fields,
+    write_json,
+    write_table,
+)
+
+
+@click.group(epilog=EPILOG)
+def invocations() -> None:
+    """List, show, cancel, kill, pause, resume and purge invocations."""
+
+
+@invocations.command("list", epilog=EPILOG)
+@click.option("--service", metavar="NAME")
+@click.option("--handler", metavar="NAME")
+@click.option("--key", metavar="KEY")
+@click.option(
+    "--status", metavar="STATUS",
+    help="scheduled, pending, running, backing-off, suspended, paused or completed.",
+)  # fmt: skip
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@admin_option
+@json_option
+def list_(
+    service: str | None,
+    handler: str | None,
+    key: str | None,
+    status: str | None,
+    limit: int,
+    url: str,
+    as_json: bool,
+) -> None:
+    """List invocations; every given filter must match."""
+    filters = {"service": service, "handler": handler, "key": key, "status": status}
+    params = {name: value for name, value in filters.items() if value is not None}
+    found = admin("GET", url, "/invocations", params=params | {"limit": str(limit)})
+    if as_json:
+        write_json(found)
+        return
+    write_table(
+        ("ID", "TARGET", "STATUS", "CREATED", "ATTEMPTS", "REMARK"),
+        (
+            (
+                each["id"],
+                each["target"],
+                each["status"],
+                _moment(each["created_at"]),
+                each["attempt_count"],
+                _remark(each),
+            )
+            for each in found["invocations"]
+        ),
+        "No invocations match." if params else "There are no invocations.",
+    )
+
+
+def _moment(text: str) -> str:
+    """To the second; the whole text is in `--json`."""
+    return text[:19].replace("T", " ")
+
+
+def _remark(info: dict[str, Any]) -> str:
+    """The one thing that somebody who looks at a list wants to know of it."""
+    failure = info.get("last_failure") or {}
+    result = info.get("result") or {}
+    return str(
+        info.get("paused_reason")
+        or (info["status"] == "backing-off" and failure.get("message"))
+        or (result.get("failure") or {}).get("message")
+        or info.get("awaiting", "")
+    )
+
+
+@invocations.command(epilog=EPILOG)
+@click.argument("invocation_id", metavar="ID")
+@click.option("--journal", is_flag=True, help="Its journal as well.")
+@admin_option
+@json_option
+def show(invocation_id: str, journal: bool, url: str, as_json: bool) -> None:
+    """Show one invocation."""
+    path = f"/invocations/{segment(invocation_id)}"
+    info = admin("GET", url, path)
+    entries = admin("GET", url, path + "/journal")["entries"] if journal else None
+    if as_json:
+        write_json(info if entries is None else info | {"journal": entries})
+        return
+    write_fields(_fields(info))
+    if entries is not None:
+        click.echo()
+        write_table(
+            ("INDEX", "TYPE", "NAME", "DETAILS"),
+            ((each["index"], each["type"], each.get("name"), _details(each)) for each in entries),
+            "The journal is empty.",
+        )
+
+
+def _fields(info: dict[str, Any]) -> dict[str, object]:
+    shown = dict(info)
+    for name in ("service", "handler", "key"):
+        shown.pop(name, None)
+    result = shown.pop("result", None)
+    if result is not None:
+        shown["result"] = _outcome(result)
+    failure = shown.pop("last_failure", None)
+    if failure is not None:
+        shown["last_failure"] = f"{failure['message']} ({failure['code']})"
+        if failure.get("related_command_type"):
+            index, kind = failure.get("related_command_index"), failure["related_command_type"]
+            shown["failed_at"] = f"command {index}: {kind} {failure['related_command_name']}"
+    return shown
+
+
+def _outcome(result: dict[str, Any]) -> str:
+    if "failure" in result:
+        return f"failure: {result['failure']['message']} ({result['failure']['code']})"
+    return value_text(result["value"])
+
+
+def _details(entry: dict[str, Any]) -> str:
+    parts = []
+    for name, value in entry.items():
+        if name in ("index", "type", "name", "headers"):
+            continue
+        parts.append(f"{name}={_detail(value)}")
+    return " ".join(parts)
+
+
+def _detail(value: Any) -> str:
+    match value:
+        case {"base64": _}:
+            return value_text(value)
+        case {"type": kind, "content": content}:
+            return f"{kind} {_detail(content)}"
+        case {"type": "failure", "code": code, "message": message}:
+            return f"failure {message} ({code})"
+        case {"type": kind, **fields}:
+            return f"{kind} {' '.join(str(each) for each in fields.values())}".rstrip()
+        case _:
+            return str(value)
+
+
+def _operation(verb: str, done: str, summary: str) -> None:
+    @invocations.command(verb, epilog=EPILOG, help=summary)
+    @click.argument("invocation_ids", nargs=-1, required=True, metavar="ID...")
+    @admin_option
+    @json_option
+    def operate(invocation_ids: tuple[str, ...], url: str, as_json: bool) -> None:
+        outcomes = [_operate(url, verb, each) for each in invocation_ids]
+        if as_json:
+            write_json(outcomes)
+        for each in outcomes:
+            if not as_json and each["ok"]:
+                later = " soon" if each["status"] == 202 else ""
+                click.echo(f"{each['id']} {done}{later}")
+            elif not as_json:
+                click.echo(f"Error: {each['message']}", err=True)
+        failed = [each["status"] for each in outcomes if not each["ok"]]
+        if failed:
+            are_missing = all(status == NOT_FOUND for status in failed)
+            kind = cli.NotFound if are_missing else cli.Failure
+            raise click.exceptions.Exit(kind.exit_code)
+
+
+def _operate(url: str, verb: str, invocation_id: str) -> dict[str, Any]:
+    path = f"/invocations/{segment(invocation_id)}/{verb}"
+    response = request("PATCH", url, path)
+    outcome: dict[str, Any] = {"id": invocation_id, "status": response.status_code}
+    if response.is_success:
+        return outcome | {"ok": True}
+    return outcome | {"ok": False, "message": error_text(response, url)}
+
+
+_operation("cancel", "is cancelled", "Ask them to stop; their handlers can compensate.")
+_operation("kill", "is killed", "Stop them at once, without compensation.")
+_operation("pause", "is paused", "Hold them until they are resumed.")
+_operation("resume", "is resumed", "Start paused ones again; skip the back-off of failing ones.")
+_operation("purge", "is purged", "Forget completed ones and their results.")

@@ -1,0 +1,116 @@
+"""`perdure up`: the engine, both servers and the user's services in one process, until a signal.
+
+Start-up prints what is served, where, and how fast the disk syncs. Everything else is elsewhere.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+
+import uvloop
+
+from perdure.actors.engine import EngineOptions
+from perdure.actors.partition import PartitionOptions
+from perdure.embedded import System
+from perdure.gateway import server
+from perdure.gateway.settings import Settings
+from perdure.gateway.targets import load_targets
+from perdure.journal.leveldb import LevelDBOptions, open_store
+from perdure.journal.store import SUSPICIOUS_FSYNC_US, Store
+
+log = logging.getLogger("perdure.up")
+
+_SWITCH_INTERVAL_S = 0.0005  # how long a thread may hold the interpreter while another one waits
+
+
+def run(settings: Settings, targets: list[str]) -> None:
+    """Serve until SIGINT or SIGTERM. Raises SettingsError or StoreError where it can't start."""
+    services = load_targets(targets)
+    system = System(
+        services,
+        open_store=_Opener(settings),
+        defaults=settings.defaults(),
+        options=engine_options(settings),
+        threads=settings.handlers.threads,
+    )
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    uvloop.run(_serve(settings, system))
+
+
+async def _serve(settings: Settings, system: System) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, stopping.set)
+    server.check_admin_address(settings)
+    await system.start()
+    try:
+        gateway = await server.start(system.engine, settings)
+        _tell(settings, system, gateway)
+        try:
+            await stopping.wait()
+            _say("Stopping: waiting for requests in flight ...")
+        finally:
+            await gateway.stop()
+    finally:
+        await system.stop()
+    _say("Stopped.")
+
+
+class _Opener:
+    """Opens the store of these settings, as often as it is needed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._path = settings.data
+        sizes = settings.store
+        self._options = LevelDBOptions(
+            write_buffer_bytes=sizes.write_buffer_size_bytes,
+            max_file_bytes=sizes.max_file_size_bytes,
+            cache_bytes=sizes.cache_size_bytes,
+        )
+
+    async def __call__(self) -> Store:
+        return await asyncio.to_thread(
+            open_store, self._path, new_id=lambda: os.urandom(16), options=self._options
+        )
+
+
+def engine_options(settings: Settings) -> EngineOptions:
+    engine = settings.engine
+    return EngineOptions(
+        in_flight_limit=engine.in_flight_limit,
+        mailbox_limit=engine.mailbox_limit,
+        partition=PartitionOptions(
+            cleanup_interval_s=engine.cleanup_interval_ms / 1000,
+            idle_actor_timeout_s=engine.idle_actor_timeout_ms / 1000,
+            resident_attempts_limit=engine.resident_attempts_limit,
+            state_cache_bytes=engine.state_cache_size_bytes,
+            restart_limit=engine.restart_intensity,
+            restart_window_s=engine.restart_window_ms / 1000,
+        ),
+    )
+
+
+def _tell(settings: Settings, system: System, gateway: server.Gateway) -> None:
+    """What is served, where, and what the disk promises."""
+    for name, service in sorted(system.engine.services().items()):
+        _say(f"{service.type.value:<14} {name}: {', '.join(service.handlers)}")
+    fsync_us = system.engine.store.fsync_us
+    _say(f"Ingress  {gateway.ingress_url}")
+    _say(f"Admin    {gateway.admin_url}")
+    _say(f"Data     {os.path.abspath(settings.data)} (fsync {fsync_us:.0f} µs)")
+    if fsync_us < SUSPICIOUS_FSYNC_US:
+        log.warning(
+            "an fsync in %.0f µs is too good to be true: this file system (memory, or a container "
+            "layer) may lose acknowledged work in a power cut; put the data on a real disk",
+            fsync_us,
+        )
+    _say("Ready.")
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(line, flush=True)

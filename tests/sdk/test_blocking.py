@@ -1,0 +1,350 @@
+"""Handlers that are plain functions: values instead of futures, threads, suspension by unwinding."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from perdure.blocking import BlockingContext
+from perdure.context import Context, RunOptions
+from perdure.hosting import Hosted
+from perdure.journal.attempt import Ended
+from perdure.journal.entries import (
+    Failure,
+    GetEagerState,
+    Input,
+    Outcome,
+    Output,
+    SetState,
+    Signal,
+    Sleep,
+    Value,
+)
+from perdure.journal.errors import TerminalError
+from perdure.object import VirtualObject
+from perdure.service import Service
+from perdure.workflow import Workflow
+from tests.sdk.lab import CALLEE, Lab, settle
+
+till = VirtualObject("Till")
+echo = Service("Echo")
+flow = Workflow("Flow")
+
+
+@echo.handler()
+async def say(ctx: Context, text: str) -> str:
+    return text
+
+
+@till.handler()
+def add(ctx: BlockingContext, amount: int) -> int:
+    total = (ctx.get("total", type_hint=int) or 0) + amount
+    ctx.set("total", total)
+    return total
+
+
+@till.handler()
+def everything(ctx: BlockingContext) -> list[Any]:
+    ctx.set("a", 1)
+    keys = ctx.state_keys()
+    ctx.clear("a")
+    ctx.clear_all()
+    doubled = ctx.run_typed("double", lambda x: x * 2, RunOptions(), 4)
+    tripled = ctx.run("triple", lambda x: x * 3, args=(4,))
+    ctx.sleep(timedelta(days=1), name="nap")
+    said = ctx.service_call(say, "hi")
+    sent = ctx.service_send(say, "later")
+    other = ctx.object_call(add, "k2", 1)
+    raw = ctx.generic_call("Echo", "say", b'"raw"')
+    one, two = ctx.start.service_call(say, "x"), ctx.start.sleep(timedelta(seconds=1))
+    both = ctx.gather(one, two)
+    winner = ctx.select(slow=ctx.start.sleep(timedelta(days=9)), fast=ctx.start.get("none"))
+    return [
+        keys,
+        doubled,
+        tripled,
+        said,
+        sent.invocation_id(),
+        other,
+        raw.decode(),
+        both,
+        winner,
+        ctx.key(),
+        str(ctx.uuid()),
+        ctx.time(),
+        ctx.request().id[:5],
+    ]
+
+
+@till.handler()
+def fails(ctx: BlockingContext) -> str:
+    try:
+        ctx.service_call(say, "bad")
+    except TerminalError as e:
+        return f"{e.status_code} {e.message}"
+    return ""
+
+
+@flow.main()
+def approve(ctx: BlockingContext) -> list[Any]:
+    promise = ctx.promise("p", type_hint=int)
+    before = promise.peek()
+    promise.resolve(3)
+    return [before, promise.value()]
+
+
+CALLEES: dict[str, Callable[[bytes], Outcome]] = {
+    "Echo/say": lambda body: Failure(418, "tea") if body == b'"bad"' else Value(body),
+    "Till/add": lambda body: Value(b"2"),
+}
+
+
+def lab_of(target: str, **more: Any) -> Lab:
+    return Lab([till, echo, flow], target, callees=CALLEES, **more)  # type: ignore[arg-type]
+
+
+def outcome(target: str, **more: Any) -> tuple[Lab, Any]:
+    async def run() -> tuple[Lab, Outcome]:
+        lab = lab_of(target, **more)
+        return lab, await lab.run()
+
+    lab, result = asyncio.run(run())
+    assert isinstance(result, Value), result
+    return lab, json.loads(result.content)
+
+
+def test_handler_that_only_uses_state_emits_one_burst() -> None:
+    lab, result = outcome("Till/add", argument=b"5", state={"total": b"7"})
+    assert result == 12
+    assert lab.bursts == [
+        (GetEagerState("total", b"7"), SetState("total", b"12"), Output(Value(b"12")), Ended())
+    ]
+
+
+@pytest.mark.parametrize("suspend", [False, True])
+def test_methods_return_values(suspend: bool) -> None:
+    lab, result = outcome("Till/everything", always_suspend=suspend)
+    assert result[:4] == [["a"], 8, 12, "hi"]
+    assert result[4] == CALLEE
+    assert result[5:10] == [2, '"raw"', ["x", None], ["fast", None], "k"]
+    assert result[12] == "inv_1"
+    assert (lab.attempt_count > 2) == suspend
+    again, replayed = outcome("Till/everything", entries=tuple(lab.entries))
+    assert again.bursts == [(Ended(),)]
+    assert replayed == result
+
+
+def test_failures_of_calls_are_raised() -> None:
+    assert outcome("Till/fails")[1] == "418 tea"
+
+
+def test_promises_return_values() -> None:
+    assert outcome("Flow/approve")[1] == [None, 3]
+
+
+def end_of(body: Callable[..., Any], **more: Any) -> tuple[Lab, Outcome]:
+    service = VirtualObject("Probe")
+    service.handler(name="go")(body)
+
+    async def run() -> tuple[Lab, Outcome]:
+        lab = Lab([service, echo], "Probe/go", callees=CALLEES, **more)  # type: ignore[arg-type]
+        return lab, await lab.run()
+
+    return asyncio.run(run())
+
+
+def test_suspension_unwinds_the_thread() -> None:
+    unwound: list[str] = []
+
+    def body(ctx: BlockingContext) -> str:
+        try:
+            ctx.sleep(timedelta(days=1))
+        finally:
+            unwound.append(threading.current_thread().name)
+        return "woken"
+
+    lab, result = end_of(body, always_suspend=True)
+    assert result == Value(b'"woken"')
+    assert lab.attempt_count == 2
+    assert len(unwound) == 2
+    assert all(name.startswith("perdure-handler") for name in unwound)
+
+
+def test_cancellation_is_raised_in_the_thread() -> None:
+    def body(ctx: BlockingContext) -> str:
+        try:
+            ctx.sleep(timedelta(days=1))
+        except TerminalError as e:
+            return e.message
+        return ""
+
+    async def run() -> None:
+        service = VirtualObject("Probe")
+        service.handler(name="go")(body)
+        lab = Lab([service], "Probe/go")
+        lab.auto_fire = False
+        lab.start()
+        while lab.awaiting is None:
+            await asyncio.sleep(0)
+        lab.cancel()
+        assert await lab.finish() == Value(b'"cancelled"')
+
+    asyncio.run(run())
+
+
+def test_abort_lets_the_thread_go() -> None:
+    ended = threading.Event()
+
+    def body(ctx: BlockingContext) -> None:
+        try:
+            ctx.sleep(timedelta(days=1))
+        finally:
+            ended.set()
+
+    async def run() -> None:
+        service = VirtualObject("Probe")
+        service.handler(name="go")(body)
+        lab = Lab([service], "Probe/go")
+        lab.auto_fire = False
+        lab.start()
+        while lab.awaiting is None:
+            await asyncio.sleep(0)
+        count = len(lab.bursts)
+        assert lab.attempt is not None
+        lab.attempt.abort()
+        assert await asyncio.to_thread(ended.wait, 5)
+        await settle()
+        assert len(lab.bursts) == count
+        lab.hosted.close()
+
+    asyncio.run(run())
+
+
+def test_context_managers_around_a_plain_handler_set_context_variables() -> None:
+    from collections.abc import AsyncIterator
+    from contextlib import asynccontextmanager
+
+    from perdure.context_managers import contextvar
+
+    @contextvar
+    @asynccontextmanager
+    async def resource() -> AsyncIterator[str]:
+        yield "from the manager"
+
+    service = Service("Managed", invocation_context_managers=[resource])
+
+    @service.handler()
+    def go(ctx: BlockingContext) -> str:
+        return resource.value
+
+    async def run() -> Outcome:
+        return await Lab([service], "Managed/go").run()
+
+    assert asyncio.run(run()) == Value(b'"from the manager"')
+
+
+def test_sends_leave_before_the_function_ends() -> None:
+    may_end = threading.Event()
+
+    def body(ctx: BlockingContext) -> None:
+        ctx.service_send(say, "now")
+        assert may_end.wait(5)
+
+    async def run() -> None:
+        service = VirtualObject("Probe")
+        service.handler(name="go")(body)
+        lab = Lab([service, echo], "Probe/go")
+        lab.start()
+        while not lab.bursts:
+            await asyncio.sleep(0)
+        assert [type(f).__name__ for f in lab.bursts[0]] == ["OneWayCall"]
+        may_end.set()
+        await lab.finish()
+
+    asyncio.run(run())
+
+
+def test_handlers_that_wait_make_room_for_others() -> None:
+    order: list[str] = []
+
+    def waits(ctx: BlockingContext) -> None:
+        order.append("waits")
+        ctx.signal("go")
+
+    def short(ctx: BlockingContext) -> str:
+        order.append("short")
+        return "done"
+
+    async def run() -> None:
+        service = VirtualObject("Probe")
+        service.handler(name="waits")(waits)
+        service.handler(name="short")(short)
+        hosted = Hosted([service], threads=1)
+        first = Lab([service], "Probe/waits", hosted=hosted)
+        first.start()
+        while first.awaiting is None:
+            await asyncio.sleep(0)
+        second = Lab([service], "Probe/short", hosted=hosted)
+        second.start()
+        assert second.over is not None
+        await asyncio.wait_for(second.over, 5)
+        assert len(first.suspensions) == 1
+        first.notify(Signal("go", Value(b"1")))
+        assert first.over is not None
+        await asyncio.wait_for(first.over, 5)
+        assert order == ["waits", "short", "waits"]
+        hosted.close()
+
+    asyncio.run(run())
+
+
+def test_mismatch_names_the_line_of_the_plain_function() -> None:
+    def body(ctx: BlockingContext) -> None:
+        ctx.set("other", 1)
+
+    def stuck(ctx: BlockingContext) -> None:
+        ctx.sleep(timedelta(days=1))
+
+    for handler, entries in (
+        (body, (Input((), b""), SetState("x", b"1"))),
+        (stuck, (Input((), b""), Sleep(1, 5), SetState("x", b"1"))),
+    ):
+        with pytest.raises(AssertionError) as caught:
+            end_of(handler, entries=entries)
+        line = handler.__code__.co_firstlineno + 1
+        assert f"test_blocking.py:{line}" in str(caught.value)
+
+
+def test_slips_in_a_plain_function_end_the_invocation() -> None:
+    def in_run(ctx: BlockingContext) -> None:
+        ctx.run_typed("inner", ctx.set, RunOptions(), "x", 1)
+
+    def no_future(ctx: BlockingContext) -> None:
+        ctx.result(ctx.get("x"))  # type: ignore[arg-type]
+
+    def other_thread(ctx: BlockingContext) -> None:
+        caught: list[BaseException] = []
+
+        def use() -> None:
+            try:
+                ctx.get("x")
+            except TerminalError as e:
+                caught.append(e)
+
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join()
+        raise caught[0]
+
+    for body, text in (
+        (in_run, "inside the closure of run 'inner'"),
+        (no_future, "instead of a future"),
+        (other_thread, "another thread"),
+    ):
+        _, result = end_of(body)
+        assert isinstance(result, Failure)
+        assert text in result.message
