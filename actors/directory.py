@@ -73,7 +73,7 @@ class Directory:
     def passivate(self, before_s: float, busy: Callable[[Cell], bool]) -> int:
         """End actors without work that were last used before ``before_s``, or are over the limit."""
         ended = 0
-        for address, cell in list(self._iter_stale(before_s)):
+        for _, cell in list(self._iter_stale(before_s)):
             if busy(cell):
                 continue
             self.forget(cell)

@@ -255,43 +255,49 @@ class Engine:
         record, is_new = await self._ask(event, token)
         return Accepted(format_invocation_id(id), is_new, record.execution_time_ms)
 
+    def new_id(self, invoke: Invoke) -> str:
+        return format_invocation_id(self._new_id(invoke, self._now_ms())[0])
+
+    def _new_id(self, invoke: Invoke, now_ms: int) -> tuple[bytes, bool]:
+        """The raw id, and whether it is random and so can't exist (service protocol 4.2)."""
+        handler, key = invoke.handler, invoke.key
+        if invoke.id is not None:
+            return parse_invocation_id(invoke.id), False
+        if handler.type is HandlerType.WORKFLOW:
+            return ids.workflow_id(handler.service, key or "", invoke.scope), False
+        if invoke.idempotency_key is not None:
+            idempotency_key = invoke.idempotency_key
+            id = ids.idempotent_id(
+                handler.service, key, handler.name, idempotency_key, invoke.scope
+            )
+            return id, False
+        return ids.fresh_id(
+            handler.service, key, now_ms, self._random_bytes(12), invoke.scope
+        ), True
+
     async def _request(self, invoke: Invoke, waits: bool) -> tuple[bytes, int, Request]:
         partition = self._running()
         await self._admit(partition, invoke)
-        handler, now_ms = invoke.handler, self._now_ms()
-        idempotency_key = invoke.idempotency_key
-        is_fresh = False
-        if handler.type is HandlerType.WORKFLOW:
-            assert invoke.key is not None
-            id, idempotency_key = ids.workflow_id(handler.service, invoke.key, invoke.scope), None
-        elif idempotency_key is not None:
-            id = ids.idempotent_id(
-                handler.service, invoke.key, handler.name, idempotency_key, invoke.scope
-            )
-        else:
-            entropy = self._random_bytes(12)
-            id = ids.fresh_id(handler.service, invoke.key, now_ms, entropy, invoke.scope)
-            is_fresh = True
+        now_ms = self._now_ms()
+        id, is_fresh = self._new_id(invoke, now_ms)
+        is_run = invoke.handler.type is HandlerType.WORKFLOW
         token = next(self._tokens)
-        return (
+        request = Request(
             id,
+            invoke.handler,
+            invoke.key,
+            Input(invoke.headers, invoke.body),
+            now_ms,
+            int.from_bytes(self._random_bytes(8), "big"),
             token,
-            Request(
-                id,
-                handler,
-                invoke.key,
-                Input(invoke.headers, invoke.body),
-                now_ms,
-                int.from_bytes(self._random_bytes(8), "big"),
-                token,
-                waits,
-                is_fresh,
-                idempotency_key,
-                None if invoke.delay_ms is None else now_ms + invoke.delay_ms,
-                invoke.scope,
-                invoke.limit_key,
-            ),
+            waits,
+            is_fresh,
+            None if is_run else invoke.idempotency_key,
+            None if invoke.delay_ms is None else now_ms + invoke.delay_ms,
+            invoke.scope,
+            invoke.limit_key,
         )
+        return id, token, request
 
     async def _admit(self, partition: Partition, invoke: Invoke) -> None:
         """Back-pressure, and the limits of what may wait here."""

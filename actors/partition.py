@@ -62,6 +62,7 @@ log = logging.getLogger("perdure.partition")
 _BACK_PRESSURE_BYTES = 16 << 20  # an open group of this size takes no more from outside
 _EXPIRY_BURST = 500
 _RECOVERY_BURST = 200
+_SWEEP_INTERVAL_S = 1.0
 
 
 class PartitionOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +135,7 @@ class Partition:
         self.directory = Directory(self._spawn, options.actor_limit)
         self._intensity = Intensity(options.restart_limit, options.restart_window_s)
         self._tasks: list[asyncio.Task[None]] = []
+        self._has_actors = asyncio.Event()
         self.cell: Cell
 
     # ---- start and stop
@@ -357,6 +359,7 @@ class Partition:
     # ---- in the background
 
     def _spawn(self, address: Address) -> Cell:
+        self._has_actors.set()
         base = self.cell.base
         return base.spawn(ObjectActor, self.cell, self._deployment, self.cell, self._now_ms)
 
@@ -399,10 +402,12 @@ class Partition:
                 return
 
     async def _sweep(self) -> None:
-        """Suspend the inactive, abort the stuck, passivate idle actors."""
-        interval_s = 1.0
+        """Suspend the inactive, abort the stuck, passivate idle actors; rest when there are none."""
         while True:
-            await asyncio.sleep(interval_s)
+            await self._has_actors.wait()
+            await asyncio.sleep(_SWEEP_INTERVAL_S)
+            if not self.directory:
+                self._has_actors.clear()
             now_s = self._loop.time()
             for stuck in self.attempts.sweep(now_s):
                 self.attempts.abort(stuck.id)

@@ -13,7 +13,7 @@ from perdure.journal.store import Row
 
 WINDOW_LIMIT = 20_000  # timers in memory
 BURST_LIMIT = 200  # fired in one turn of the loop
-_LOOK_AGAIN_S = 30.0  # the wall clock may have been set
+_LOOK_AGAIN_S = 600.0  # the wall clock may have been set
 
 Read = Callable[[bytes, int, int], list[Row]]  # after key, until (ms), limit
 

@@ -25,7 +25,7 @@ _CHUNK_OVERHEAD_BYTES: Final = 64 * 1024
 _CHUNK_OVERHEAD_FACTOR: Final = 8  # a body of one-byte chunks has six bytes around each
 # A key of 4 KiB may have three bytes for each of its own, percent-encoded.
 _HEAD_LINE_LIMIT_BYTES: Final = 16 * 1024
-_LINGERING_S: Final = 5.0  # how long the rest of a refused body is read, so that the answer arrives
+_LINGERING_S: Final = 2.0  # how long the rest of a refused body is read, so that the answer arrives
 
 _FULL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n"
@@ -62,6 +62,12 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         body = self.body
         if body is not None:
+            if self._messages and not body.is_eof():
+                # Behind half a body only aiohttp's note of malformed HTTP can be queued, and nobody
+                # else would tell the reader that the rest does not come. Not at once: a reader that
+                # this data has already woken looks for an exception only when it waits anew.
+                broken = web.RequestPayloadError("malformed chunk")
+                asyncio.get_running_loop().call_soon(body.set_exception, broken)
             self._check_overhead(body)
 
     def _check_overhead(self, body: StreamReader) -> None:

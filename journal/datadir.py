@@ -90,7 +90,7 @@ class DataDirectory:
         path = self.path / _FORMAT
         try:
             version = msgspec.json.decode(path.read_bytes(), type=dict[str, object]).get("format")
-        except (OSError, msgspec.MsgspecError) as e:
+        except (OSError, ValueError, msgspec.MsgspecError) as e:
             raise StoreFormat(f"{path} cannot be read ({e}); restore it from a backup") from e
         if not isinstance(version, int) or version < 1:
             raise StoreFormat(f"{path} names no format version; restore it from a backup")
@@ -225,7 +225,7 @@ class DataDirectory:
             raise StoreDamaged(
                 f"{path} is missing; restore it, or the whole directory, from a backup"
             ) from None
-        except (OSError, msgspec.MsgspecError) as e:
+        except (OSError, ValueError, msgspec.MsgspecError) as e:
             raise StoreDamaged(f"{path} cannot be read ({e}); restore it from a backup") from e
 
     def _replace(self, name: str, content: bytes, *, sync_directory: bool) -> None:

@@ -1,12 +1,14 @@
 """Which files LevelDB's MANIFEST says there must be, read without LevelDB, before it changes anything.
 
 A MANIFEST that lost its end opens without complaint, drops the tables of the lost part and may write
-over them (leveldb 2). It then names a log that is long gone: that is how it is found. Checksums are
-left to LevelDB's paranoid open. Nothing here writes.
+over them (leveldb 2). It then names a log that is long gone: that is how it is found. The same for a log
+with a successor: its lost end would be a hole that the newest row cannot show. Checksums are left to
+LevelDB's paranoid open. Nothing here writes.
 """
 
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -14,8 +16,9 @@ import msgspec
 from perdure.journal.errors import StoreDamaged
 
 _BLOCK_BYTES = 32768
+_BATCH = struct.Struct("<QI")  # sequence of the first row, row count
 _HEADER = struct.Struct("<IHB")  # masked checksum, length, kind
-_FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+_FULL, _FIRST, _LAST = 1, 2, 4  # 3: a middle part
 # tags of an edit
 _COMPARATOR, _LOG, _NEXT_FILE, _SEQUENCE, _COMPACT_POINTER = 1, 2, 3, 4, 5
 _DELETED, _ADDED, _OLD_LOG = 6, 7, 9
@@ -55,6 +58,34 @@ def check_files(db: Path) -> None:
             raise StoreDamaged(
                 f"{table} has {found} bytes, {path.name} says {size_bytes}; {_RESTORE}"
             )
+    _check_logs(db, manifest.log_number)
+
+
+def _check_logs(db: Path, first: int) -> None:
+    """Rows are numbered without holes, also from one log to the next."""
+    logs = sorted(db.glob("*.log"))
+    for older, newer in pairwise(
+        log for log in logs if log.stem.isdigit() and int(log.stem) >= first
+    ):
+        begin = next(_batches(newer), None)
+        if begin is None:
+            continue
+        end = None
+        for sequence, count in _batches(older):
+            end = sequence + count
+        if end != begin[0]:
+            raise StoreDamaged(
+                f"{older} has lost its end: {newer.name} goes on with row {begin[0]}, expected "
+                f"{'the first' if end is None else end}; {_RESTORE}"
+            )
+
+
+def _batches(log: Path) -> Iterator[tuple[int, int]]:
+    """First sequence and row count of each batch."""
+    for record in _records(log.read_bytes()):
+        if len(record) < _BATCH.size:
+            return  # LevelDB's to refuse
+        yield _BATCH.unpack_from(record)
 
 
 _RESTORE = "restore the directory from a backup. Nothing was touched."
@@ -81,7 +112,8 @@ def parse(content: bytes) -> Manifest:
 
 
 def _records(content: bytes) -> Iterator[bytes]:
-    at, parts = 0, b""
+    """The records up to the end, or up to what is cut short or no record."""
+    at, parts = 0, bytearray()
     while at + _HEADER.size <= len(content):
         left = _BLOCK_BYTES - at % _BLOCK_BYTES
         if left < _HEADER.size:
@@ -90,15 +122,13 @@ def _records(content: bytes) -> Iterator[bytes]:
         _, length, kind = _HEADER.unpack_from(content, at)
         begin = at + _HEADER.size
         at = begin + length
-        if at > len(content):
-            return  # cut short
+        if at > len(content) or not _FULL <= kind <= _LAST:
+            return
         if kind in (_FULL, _FIRST):
-            parts = b""
-        elif kind not in (_MIDDLE, _LAST):
-            raise ValueError(f"unknown record kind {kind}")
+            parts.clear()
         parts += content[begin:at]
         if kind in (_FULL, _LAST):
-            yield parts
+            yield bytes(parts)
 
 
 def _apply(manifest: Manifest, record: bytes) -> None:

@@ -44,6 +44,9 @@ Handle: TypeAlias = int | str
 _CANCEL: Final = -CANCEL_SIGNAL
 
 
+_EMPTY: Final[deque[Notification]] = deque()  # shared by attempts that were given nothing yet
+
+
 class Progress(Enum):
     READY = auto()  # what is awaited is there
     BLOCKED = auto()  # every notification is consumed, and it is not
@@ -82,7 +85,7 @@ class Replay:
     def __init__(self, start: Start) -> None:
         entries = start.entries
         self._start = start
-        self._queue: deque[Notification] = deque()
+        self._queue: deque[Notification] = _EMPTY
         if len(entries) == 1:
             self._recorded = cast(tuple[Command, ...], entries)
         else:
@@ -96,11 +99,12 @@ class Replay:
         self._next_completion_id = 1
         self._next_signal = FIRST_AWAKEABLE_SIGNAL
         self._ready: dict[Handle, Result | deque[SignalResult]] = {}
-        self._call_ids: list[int] = []
+        self._call_ids: tuple[int, ...] | list[int] = ()
         self._held_cancels = 0
 
     def _split(self, entries: tuple[object, ...]) -> tuple[Command, ...]:
         commands: list[Command] = []
+        self._queue = deque()
         for entry in entries:
             if type(entry) is Completion or type(entry) is Signal:
                 self._queue.append(entry)
@@ -150,7 +154,10 @@ class Replay:
 
     def track_call(self, id_completion_id: int) -> None:
         """Remember a Call that was issued, so that a cancellation reaches it."""
-        self._call_ids.append(id_completion_id)
+        if isinstance(self._call_ids, list):
+            self._call_ids.append(id_completion_id)
+        else:
+            self._call_ids = [id_completion_id]
 
     def finish(self, output: Output, where: str) -> None:
         """Issue the last command. ``where``: file and line of the handler, for the explanation."""
@@ -218,6 +225,8 @@ class Replay:
 
     def deliver(self, index: int, notification: Notification) -> None:
         """Take in a notification; ``index``: its place in the journal."""
+        if self._queue is _EMPTY:
+            self._queue = deque()
         self._queue.append(notification)
         if index >= self.seen_count:
             self.seen_count = index + 1

@@ -24,6 +24,7 @@ class Invoke(msgspec.Struct, frozen=True):
     delay_ms: int | None = None  # sends only; 0 is a delay too
     scope: str | None = None
     limit_key: str | None = None
+    id: str | None = None  # sent again under the id it was first sent under: it runs once
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -134,6 +135,9 @@ class Runtime(Protocol):
 
     async def send(self, invoke: Invoke) -> Accepted:
         """Run later or in the background; returns once it is durable."""
+
+    def new_id(self, invoke: Invoke) -> str:
+        """The id that ``invoke`` gets, drawn at random where no key decides it."""
 
     def invocation_id(self, target: AttachTarget) -> str:
         """The id that ``target`` names; pure. Raises BadId."""

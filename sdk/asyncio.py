@@ -9,7 +9,7 @@ import types
 from collections.abc import AsyncIterator, Generator, Iterable
 from typing import Any, TypeVar
 
-from perdure.attempt import HandlerAttempt
+from perdure.attempt_core import AttemptCore
 from perdure.context import DurablePromise
 from perdure.current import operating_for
 from perdure.futures import DurableFuture, foreign
@@ -79,7 +79,7 @@ async def wait_completed(
 
 def checked(
     futures: Iterable[RestateDurableFuture[T]],
-) -> tuple[HandlerAttempt, list[DurableFuture[T]]]:
+) -> tuple[AttemptCore, list[DurableFuture[T]]]:
     """The attempt that all belong to. Raises UsageError for what is not a future of this handler."""
     durable: list[DurableFuture[T]] = []
     for each in futures:
@@ -96,7 +96,8 @@ def checked(
             raise UsageError("All futures must be created by the same SDK context.")
     if owner is not attempt and owner is not None:
         raise foreign(durable[0], owner)
-    attempt.runs.mark_awaited(each.handle for each in durable)
+    if attempt.closed is None:
+        attempt.runs.mark_awaited(each.handle for each in durable)
     return attempt, durable
 
 
@@ -108,8 +109,6 @@ def _advice(value: object) -> str:
 
 
 @types.coroutine
-def wait_for(
-    attempt: HandlerAttempt, missing: set[Handle], all_of: bool
-) -> Generator[Any, Any, None]:
+def wait_for(attempt: AttemptCore, missing: set[Handle], all_of: bool) -> Generator[Any, Any, None]:
     """Await all (any) of the handles."""
     yield from attempt.wait(missing, all_of)

@@ -1,37 +1,27 @@
-"""Handlers that are plain functions: their context, their attempt, and the threads that they run in.
+"""The context of handlers that are plain functions: values instead of futures. Threads: `threads.py`.
 
 The context has the methods of the asynchronous one, but they return values instead of futures:
 ``total = ctx.get("total")``. For several operations at once, ``ctx.start`` offers the same methods
 with futures; ``ctx.result``, ``ctx.gather`` and ``ctx.select`` wait for them.
-
-While the function runs, its thread alone touches the journal; while it waits, the loop does.
 """
 
-import asyncio
-import contextvars
-import sys
-from collections import deque
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from random import Random
-from threading import get_ident
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from perdure import asyncio as combinators
-from perdure.attempt import HandlerAttempt
 from perdure.callers import ScopedInvocation
 from perdure.context import Request, RunOptions
-from perdure.futures import CallFuture, DurableFuture, Sent
-from perdure.handler import decode_input, encode_output
+from perdure.futures import CallFuture, Sent
 from perdure.handles import RestateDurableFuture
 from perdure.invocation import InvocationContext
-from perdure.journal import mismatch
-from perdure.journal.attempt import Failed
-from perdure.journal.errors import UsageError
 from perdure.promises import Promise
 from perdure.serde import DEFAULT, Serde
+
+if TYPE_CHECKING:
+    from perdure.threads import BlockingAttempt
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741
@@ -41,151 +31,10 @@ P = ParamSpec("P")
 Headers = dict[str, str] | None
 
 
-class HandlerThreads:
-    """A bounded number of threads, first come first served. Used on the loop only.
-
-    A handler that waits holds its thread. So that handlers which wait for each other cannot use up
-    all threads, one that waits is suspended whenever another one needs a thread.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._pool = ThreadPoolExecutor(size, thread_name_prefix="perdure-handler")
-        self._busy: dict[BlockingAttempt, None] = {}
-        self._queue: deque[asyncio.Future[None]] = deque()
-
-    @property
-    def scarce(self) -> bool:
-        """Whether a handler waits for a thread."""
-        return bool(self._queue)
-
-    async def run(self, attempt: "BlockingAttempt", work: Callable[[], T]) -> T:
-        loop = attempt.loop
-        if len(self._busy) >= self._size or self._queue:
-            turn = loop.create_future()
-            self._queue.append(turn)
-            self._make_room()
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._next()  # the turn had come just now
-                raise
-        self._busy[attempt] = None
-
-        def in_thread() -> T:
-            try:
-                return work()
-            finally:
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(self._freed, attempt)
-
-        return await loop.run_in_executor(self._pool, in_thread)
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _make_room(self) -> None:
-        for each in self._busy:
-            if each.suspend_if_idle():
-                return
-
-    def _freed(self, attempt: "BlockingAttempt") -> None:
-        self._busy.pop(attempt, None)
-        self._next()
-
-    def _next(self) -> None:
-        while self._queue and len(self._busy) < self._size:
-            turn = self._queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-
-
-class BlockingAttempt(HandlerAttempt):
-    """One attempt of a handler that is a plain function."""
-
-    __slots__ = ("_blocking_context", "_loop_thread")
-
-    def launch(self) -> None:
-        self._blocking_context = BlockingContext(self)
-        self._loop_thread = get_ident()
-        self._flush_planned = True  # the handler's thread decides when commands leave
-        super().launch()
-
-    async def _call_function(self) -> bytes:
-        handler = self.handler
-        arguments: tuple[Any, ...] = ()
-        if handler.arity == 2:
-            arguments = (decode_input(handler, await self.input()),)
-        inside = contextvars.copy_context()
-        result = await self.host.handler_threads.run(
-            self, lambda: inside.run(self._in_thread, arguments)
-        )
-        return self.encode(encode_output(handler, result))
-
-    def _in_thread(self, arguments: tuple[Any, ...]) -> Any:
-        self.thread = get_ident()
-        return self.handler.fn(self._blocking_context, *arguments)
-
-    def _under_pressure(self) -> bool:
-        return self.host.handler_threads.scarce
-
-    def fail(self, failed: Failed) -> None:
-        if get_ident() == self._loop_thread:
-            super().fail(failed)
-        else:
-            self.on_loop(self._fail_on_loop(failed))
-
-    async def _fail_on_loop(self, failed: Failed) -> None:
-        super().fail(failed)
-
-    def _location(self) -> str:
-        return mismatch.locate(sys._current_frames().get(self.thread))
-
-    # ---- on the handler's thread ----------------------------------------------------------------
-
-    def result(self, future: RestateDurableFuture[T]) -> T:
-        """Wait for a future of this attempt."""
-        if not isinstance(future, DurableFuture):
-            raise UsageError(
-                f"got {type(future).__qualname__} instead of a future: pass what a method of"
-                " ctx.start returned"
-            )
-        if self.codec is None and future.is_completed:
-            try:
-                next(future.__await__())
-            except StopIteration as e:
-                found: T = e.value
-                return found
-        return self.on_loop(_value_of(future))
-
-    def on_loop(self, waiting: Coroutine[Any, Any, T]) -> T:
-        """Wait for a coroutine that the loop runs meanwhile."""
-        if get_ident() != self.thread:
-            waiting.close()
-            self._refuse_stranger(self)
-        return asyncio.run_coroutine_threadsafe(waiting, self.loop).result()
-
-    def send_now(self) -> None:
-        """Commands with an effect elsewhere must not wait until the function next blocks."""
-        frames = tuple(self._drain())
-        if frames:
-            self.loop.call_soon_threadsafe(self._emit_late, frames)
-
-    def _emit_late(self, frames: tuple[Any, ...]) -> None:
-        if self.closed is None:
-            self.sink.emit(frames)
-
-
-async def _value_of(future: RestateDurableFuture[T]) -> T:
-    return await future
-
-
 class BlockingHandle:
     """An invocation that was called or sent, for handlers that are plain functions."""
 
-    def __init__(self, attempt: BlockingAttempt, sent: Sent | CallFuture[Any]) -> None:
+    def __init__(self, attempt: "BlockingAttempt", sent: Sent | CallFuture[Any]) -> None:
         self._attempt = attempt
         self._sent = sent
 
@@ -200,7 +49,7 @@ class BlockingHandle:
 class BlockingPromise:
     """A workflow's promise, for handlers that are plain functions."""
 
-    def __init__(self, attempt: BlockingAttempt, promise: Promise) -> None:
+    def __init__(self, attempt: "BlockingAttempt", promise: Promise) -> None:
         self._attempt = attempt
         self._promise = promise
 
@@ -221,7 +70,7 @@ class BlockingPromise:
 class BlockingContext:
     """What a handler that is a plain function may do. Semantics: `perdure.context`."""
 
-    def __init__(self, attempt: BlockingAttempt) -> None:
+    def __init__(self, attempt: "BlockingAttempt") -> None:
         self._attempt = attempt
         self._inner = attempt.context
 
@@ -329,10 +178,32 @@ class BlockingContext:
         """Calls within a scope; they return futures, for ``ctx.result``."""
         return self._inner.scope(scope)
 
+    # fmt: off
+    @overload
+    def service_call(
+        self, tpe: Callable[[Any, I], Awaitable[O]], arg: I,
+        idempotency_key: str | None = None, headers: Headers = None,
+    ) -> O: ...
+    @overload
+    def service_call(
+        self, tpe: Callable[[Any], Awaitable[O]], arg: None = None,
+        idempotency_key: str | None = None, headers: Headers = None,
+    ) -> O: ...
+    @overload
+    def service_call(
+        self, tpe: Callable[[Any, I], O], arg: I,
+        idempotency_key: str | None = None, headers: Headers = None,
+    ) -> O: ...
+    @overload
+    def service_call(
+        self, tpe: Callable[[Any], O], arg: None = None,
+        idempotency_key: str | None = None, headers: Headers = None,
+    ) -> O: ...
+    # fmt: on
     def service_call(
         self,
-        tpe: Callable[[Any, I], O],
-        arg: I,
+        tpe: Any,
+        arg: Any = None,
         idempotency_key: str | None = None,
         headers: Headers = None,
     ) -> Any:
@@ -340,19 +211,41 @@ class BlockingContext:
 
     def service_send(
         self,
-        tpe: Callable[[Any, I], Any],
-        arg: I,
+        tpe: Callable[[Any, I], Any] | Callable[[Any], Any],
+        arg: I | None = None,
         send_delay: timedelta | None = None,
         idempotency_key: str | None = None,
         headers: Headers = None,
     ) -> BlockingHandle:
         return self._sent(self._inner.service_send(tpe, arg, send_delay, idempotency_key, headers))
 
+    # fmt: off
+    @overload
+    def object_call(
+        self, tpe: Callable[[Any, I], Awaitable[O]], key: str, arg: I,
+        idempotency_key: str | None = None, headers: Headers = None,
+    ) -> O: ...
+    @overload
+    def object_call(
+        self, tpe: Callable[[Any], Awaitable[O]], key: str, arg: None = None,
+        idempotency_key: str | None = None, headers: Headers = None,
+    ) -> O: ...
+    @overload
+    def object_call(
+        self, tpe: Callable[[Any, I], O], key: str, arg: I,
+        idempotency_key: str | None = None, headers: Headers = None,
+    ) -> O: ...
+    @overload
+    def object_call(
+        self, tpe: Callable[[Any], O], key: str, arg: None = None,
+        idempotency_key: str | None = None, headers: Headers = None,
+    ) -> O: ...
+    # fmt: on
     def object_call(
         self,
-        tpe: Callable[[Any, I], O],
+        tpe: Any,
         key: str,
-        arg: I,
+        arg: Any = None,
         idempotency_key: str | None = None,
         headers: Headers = None,
     ) -> Any:
@@ -362,9 +255,9 @@ class BlockingContext:
 
     def object_send(
         self,
-        tpe: Callable[[Any, I], Any],
+        tpe: Callable[[Any, I], Any] | Callable[[Any], Any],
         key: str,
-        arg: I,
+        arg: I | None = None,
         send_delay: timedelta | None = None,
         idempotency_key: str | None = None,
         headers: Headers = None,

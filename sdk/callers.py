@@ -13,13 +13,13 @@ from perdure.context import ScopedContext
 from perdure.futures import CallFuture, Sent
 
 if TYPE_CHECKING:
-    from perdure.attempt import HandlerAttempt
+    from perdure.attempt_core import AttemptCore
 
 
 class Caller(Calls):
     """Calls and sends without a scope, carried out by ``_attempt``."""
 
-    _attempt: "HandlerAttempt"
+    _attempt: "AttemptCore"
 
     def service_call(
         self,
@@ -117,7 +117,7 @@ class Caller(Calls):
 class ScopedInvocation(ScopedContext):
     """Calls and sends of one handler within a scope."""
 
-    def __init__(self, attempt: "HandlerAttempt", scope: str) -> None:
+    def __init__(self, attempt: "AttemptCore", scope: str) -> None:
         check_scope(scope)
         self._attempt = attempt
         self._scope = scope

@@ -4,23 +4,42 @@ Context variables, set by the attempt that runs the handler; tasks and run closu
 """
 
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, Protocol
 
 from perdure.context import Context
+from perdure.journal.attempt import Start
 from perdure.journal.errors import UsageError
 
-T = TypeVar("T")
 
-running_context: ContextVar[Context | None] = ContextVar("perdure_context", default=None)
-"""The context of the handler that runs here."""
+class Owner(Protocol):
+    """Whose code runs: an attempt, or one of its run closures."""
 
-operating_for: ContextVar[object] = ContextVar("perdure_operating_for", default=None)
-"""The attempt that may issue commands here; a string, the run's name, inside a run closure."""
+    @property
+    def context(self) -> Context: ...
+
+    @property
+    def start(self) -> Start: ...
+
+
+class InsideRun:
+    """A run closure: it knows its invocation, but must not operate for it."""
+
+    __slots__ = ("context", "name", "start")
+
+    def __init__(self, owner: Owner, name: str) -> None:
+        self.context = owner.context
+        self.start = owner.start
+        self.name = name
+
+
+operating_for: ContextVar[Owner | None] = ContextVar("perdure_operating_for", default=None)
+"""Only the attempt that this names may issue commands in this task or thread."""
 
 
 def current_context() -> Context | None:
     """The context of the handler that runs here, None outside of handlers."""
-    return running_context.get()
+    owner = operating_for.get()
+    return getattr(owner, "context", None)  # an attempt that is over has none any more
 
 
 def set_extension_data(ctx: Context, key: str, value: Any) -> None:

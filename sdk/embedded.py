@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from perdure.client_types import HttpError, RestateClient, RestateClientSendHandle
 from perdure.definition import Definition
 from perdure.describe import describe
-from perdure.endpoint import App
+from perdure.endpoint import App, Codec
 from perdure.entry_codec import JournalValueCodec
 from perdure.hosting import Hosted
 from perdure.journal.entries import AttachTarget, Failure, Outcome
 from perdure.journal.errors import BadId, UsageError
 from perdure.journal.requests import (
+    Accepted,
     Answer,
     Filter,
     InvocationInfo,
@@ -121,9 +122,15 @@ class System(RestateClient):
             pairs += (("content-type", content_type),)
         invoke = Invoke(target, key, body, pairs, idempotency_key, delay_ms, scope, limit_key)
         if send:
-            accepted = await self.engine.send(invoke)
+            accepted = await self._send_invoke(invoke)
             return RestateClientSendHandle(accepted.invocation_id, 202, accepted.is_new)
-        return _bytes_of(await self.engine.call(invoke))
+        return _bytes_of(await self._call_invoke(invoke))
+
+    async def _call_invoke(self, invoke: Invoke) -> Answer:
+        return await self.engine.call(invoke)
+
+    async def _send_invoke(self, invoke: Invoke) -> Accepted:
+        return await self.engine.send(invoke)
 
     def _target(self, service: str, handler: str, key: str | None) -> Handler:
         found = self.engine.services().get(service)
@@ -187,11 +194,11 @@ class System(RestateClient):
         return await self.engine.invocations(Filter(**filter))  # type: ignore[arg-type]
 
 
-def flatten(services: Services) -> tuple[list[Definition], object]:
+def flatten(services: Services) -> tuple[list[Definition], Codec | None]:
     """The definitions in apps and services, and the apps' codec. Raises UsageError for anything else."""
     apps = [services] if isinstance(services, App) else list(services)
     definitions: list[Definition] = []
-    codec: object = None
+    codec: Codec | None = None
     for each in apps:
         if isinstance(each, App):
             definitions += each.services.values()

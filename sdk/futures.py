@@ -7,7 +7,7 @@ Using a future as if it were its value is a frequent slip, so every such use say
 from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from perdure.current import operating_for
+from perdure.current import InsideRun, operating_for
 from perdure.handles import (
     RestateDurableCallFuture,
     RestateDurableFuture,
@@ -19,7 +19,7 @@ from perdure.journal.errors import TerminalError, UsageError
 from perdure.serde import Serde, read_value
 
 if TYPE_CHECKING:
-    from perdure.attempt import HandlerAttempt
+    from perdure.attempt_core import AttemptCore
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class DurableFuture(RestateDurableFuture[T]):
 
     def __init__(
         self,
-        attempt: "HandlerAttempt",
+        attempt: "AttemptCore",
         handle: int | str,
         serde: Serde[Any] | None,
         place: str,
@@ -95,7 +95,7 @@ class DurableFuture(RestateDurableFuture[T]):
         return self._result is not None or self._attempt.replay.has(self.handle)
 
     @property
-    def attempt(self) -> "HandlerAttempt":
+    def attempt(self) -> "AttemptCore":
         return self._attempt
 
     # ---- slips ----------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class _Callee:
 
     __slots__ = ("_attempt", "_id_handle", "_target")
 
-    def __init__(self, attempt: "HandlerAttempt", id_handle: int, target: str) -> None:
+    def __init__(self, attempt: "AttemptCore", id_handle: int, target: str) -> None:
         self._attempt = attempt
         self._id_handle = id_handle
         self._target = target
@@ -169,7 +169,7 @@ class CallFuture(DurableFuture[T], RestateDurableCallFuture[T]):
 
     def __init__(
         self,
-        attempt: "HandlerAttempt",
+        attempt: "AttemptCore",
         handle: int,
         id_handle: int,
         serde: Serde[Any],
@@ -194,7 +194,7 @@ class Sent(SendHandle):
 
     __slots__ = ("_callee",)
 
-    def __init__(self, attempt: "HandlerAttempt", id_handle: int, target: str) -> None:
+    def __init__(self, attempt: "AttemptCore", id_handle: int, target: str) -> None:
         self._callee = _Callee(attempt, id_handle, target)
 
     def invocation_id(self) -> Coroutine[Any, Any, str]:
@@ -210,9 +210,9 @@ class Sent(SendHandle):
 
 def foreign(future: DurableFuture[Any], owner: object) -> UsageError:
     """The error for waiting outside of the handler that made ``future``."""
-    if isinstance(owner, str):
+    if isinstance(owner, InsideRun):
         return UsageError(
-            f"{future.title} is awaited inside the closure of run {owner!r}: a run must not use the"
+            f"{future.title} is awaited inside the closure of run {owner.name!r}: a run must not use the"
             " context; await it before the run and pass its result to the closure."
         )
     return UsageError(

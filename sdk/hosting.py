@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from perdure.attempt import HandlerAttempt
-from perdure.blocking import BlockingAttempt, HandlerThreads
+from perdure.attempt_core import AttemptCore
 from perdure.entry_codec import JournalValueCodec
 from perdure.handler import Handler
 from perdure.journal.attempt import Attempt, Failed, Sink, Start
+from perdure.threads import BlockingAttempt, HandlerThreads
 
 _UNKNOWN_HANDLER = 404
 
@@ -47,7 +48,7 @@ class Hosted:
         self.codec = codec
         self.run_pool = ThreadPoolExecutor(size, thread_name_prefix="perdure-run")
         self.handler_threads = HandlerThreads(size)
-        self._attempts: set[HandlerAttempt] = set()
+        self._attempts: set[AttemptCore] = set()
 
     def start(self, start: Start, sink: Sink) -> Attempt:
         """Begin an attempt; its first frame leaves in a later turn of the running loop."""
@@ -60,7 +61,7 @@ class Hosted:
         attempt.launch()
         return attempt
 
-    def forget(self, attempt: HandlerAttempt) -> None:
+    def forget(self, attempt: AttemptCore) -> None:
         """An attempt is over."""
         self._attempts.discard(attempt)
 

@@ -61,7 +61,7 @@ from perdure.runs import (
 from perdure.serde import DEFAULT, Serde, write_value
 
 if TYPE_CHECKING:
-    from perdure.attempt import HandlerAttempt
+    from perdure.attempt_core import AttemptCore
 
 _VOID = Void()
 _NO_OPTIONS: RunOptions[Any] = RunOptions()
@@ -84,7 +84,7 @@ class AttemptFinished(AttemptFinishedEvent):
 class InvocationContext(Caller, WorkflowContext, WorkflowSharedContext):
     """What a handler may do, carried out by its attempt."""
 
-    def __init__(self, attempt: "HandlerAttempt") -> None:
+    def __init__(self, attempt: "AttemptCore") -> None:
         self._attempt = attempt
         self._random: Random | None = None
         self.extension_data: dict[str, Any] = {}
@@ -134,7 +134,8 @@ class InvocationContext(Caller, WorkflowContext, WorkflowSharedContext):
     ) -> DurableFuture[Any]:
         attempt = self._attempt
         attempt.check()
-        self._need_key("get", name)
+        if not attempt.keyed or type(name) is not str:
+            self._need_key("get", name)
         replay = attempt.replay
         try:
             handle, value = replay.get_state(name, entry_name or "")
@@ -172,10 +173,13 @@ class InvocationContext(Caller, WorkflowContext, WorkflowSharedContext):
     ) -> None:
         attempt = self._attempt
         attempt.check()
-        self._need_writable("set", name)
+        if not attempt.may_write or type(name) is not str:
+            self._need_writable("set", name)
         if type(value) is bytes:
             serde = pick_serde(serde, bytes)
-        content = attempt.encode(write_value(serde, value, "state", name))
+        content = write_value(serde, value, "state", name)
+        if attempt.codec is not None:
+            content = attempt.encode(content)
         replay = attempt.replay
         try:
             replay.set_state(name, content, entry_name or "")

@@ -6,14 +6,11 @@ of any handler gets empty ones, so that a format string may always name them.
 
 import logging
 from collections.abc import Callable
-from contextvars import ContextVar
 
+from perdure.current import operating_for
 from perdure.journal.attempt import Start
 
 logger = logging.getLogger("perdure")
-
-attempt_of_logs: ContextVar[Start | None] = ContextVar("perdure_attempt_of_logs", default=None)
-"""What the attempt that runs here was started with."""
 
 
 class InvocationFields(logging.Filter):
@@ -25,10 +22,11 @@ class InvocationFields(logging.Filter):
 
 
 def add_fields(record: logging.LogRecord) -> None:
-    start = attempt_of_logs.get()
-    if start is None:
+    owner = operating_for.get()
+    if owner is None:
         record.invocation_id, record.target, record.attempt = "", "", 0
         return
+    start = owner.start
     record.invocation_id = start.invocation_id
     record.target = target_of(start)
     record.attempt = start.attempt

@@ -15,7 +15,7 @@ from perdure.journal.errors import UsageError
 from perdure.serde import BytesSerde, Serde, write_value
 
 if TYPE_CHECKING:
-    from perdure.attempt import HandlerAttempt
+    from perdure.attempt_core import AttemptCore
 
 BYTES = BytesSerde()
 
@@ -69,7 +69,7 @@ _KINDS = {"object": "virtual object", "workflow": "workflow"}
 
 
 def call(
-    attempt: "HandlerAttempt", handler: Handler[Any, Any], key: str, arg: Any, extras: Extras
+    attempt: "AttemptCore", handler: Handler[Any, Any], key: str, arg: Any, extras: Extras
 ) -> CallFuture[Any]:
     parameter = attempt.encode(encode_argument(handler, arg))
     serde = handler.handler_io.output_serde
@@ -79,7 +79,7 @@ def call(
 
 
 def send(
-    attempt: "HandlerAttempt",
+    attempt: "AttemptCore",
     handler: Handler[Any, Any],
     key: str,
     arg: Any,
@@ -92,12 +92,12 @@ def send(
     )
 
 
-def generic_argument(attempt: "HandlerAttempt", service: str, handler: str, arg: Any) -> bytes:
+def generic_argument(attempt: "AttemptCore", service: str, handler: str, arg: Any) -> bytes:
     return attempt.encode(write_value(BYTES, arg, "the argument of", f"{service}/{handler}"))
 
 
 def issue_call(
-    attempt: "HandlerAttempt",
+    attempt: "AttemptCore",
     service: str,
     handler: str,
     key: str,
@@ -127,7 +127,7 @@ def issue_call(
 
 
 def issue_send(
-    attempt: "HandlerAttempt",
+    attempt: "AttemptCore",
     service: str,
     handler: str,
     key: str,
@@ -153,7 +153,7 @@ def issue_send(
     return Sent(attempt, id_handle, f"{service}/{handler}")
 
 
-def _invoke_at_ms(attempt: "HandlerAttempt", delay: timedelta | None) -> int:
+def _invoke_at_ms(attempt: "AttemptCore", delay: timedelta | None) -> int:
     if delay is None:
         return 0
     delay_ms = millis(delay, "send_delay")

@@ -17,13 +17,13 @@ from perdure.journal.entries import (
 from perdure.serde import Serde, write_value
 
 if TYPE_CHECKING:
-    from perdure.attempt import HandlerAttempt
+    from perdure.attempt_core import AttemptCore
 
 
 class Promise(DurablePromise[Any]):
     """A workflow's promise, as one handler sees it."""
 
-    def __init__(self, attempt: "HandlerAttempt", name: str, serde: Serde[Any]) -> None:
+    def __init__(self, attempt: "AttemptCore", name: str, serde: Serde[Any]) -> None:
         super().__init__(name, serde)
         self._attempt = attempt
 

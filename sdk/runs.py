@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from perdure.context import RunOptions
-from perdure.current import operating_for
+from perdure.current import InsideRun, operating_for
 from perdure.journal.attempt import Barrier, Failed, Frame, ProposeRun
 from perdure.journal.entries import Failure, Outcome, Value
 from perdure.journal.errors import (
@@ -32,7 +32,7 @@ from perdure.journal.schema import RetryPolicy
 from perdure.serde import DefaultSerde, Serde, write_value
 
 if TYPE_CHECKING:
-    from perdure.attempt import HandlerAttempt
+    from perdure.attempt_core import AttemptCore
 
 _INITIAL_INTERVAL_MS = 50  # what holds where a run's options set other retry fields
 _MAX_INTERVAL_MS = 10_000
@@ -164,7 +164,7 @@ class Runs:
 
     __slots__ = ("_attempt", "_pool", "_starting", "_tasks", "executing", "issued")
 
-    def __init__(self, attempt: "HandlerAttempt", pool: Executor) -> None:
+    def __init__(self, attempt: "AttemptCore", pool: Executor) -> None:
         self._attempt = attempt
         self._pool = pool
         self._starting: dict[int, PendingRun] = {}
@@ -196,7 +196,7 @@ class Runs:
         """The attempt is over: closures that still run get cancelled, threads are left alone."""
         self.issued.clear()
         self._starting.clear()
-        for task in self._tasks:
+        for task in tuple(self._tasks):
             task.cancel()
 
     def mark_awaited(self, handles: Iterable[Handle]) -> None:
@@ -216,8 +216,8 @@ class Runs:
         ]
 
     async def _execute(self, completion_id: int, run: PendingRun) -> None:
-        operating_for.set(run.name)
         attempt = self._attempt
+        operating_for.set(InsideRun(attempt, run.name))
         started_ms = attempt.sink.now_ms()
         try:
             value = await self._call(run.action)

@@ -15,7 +15,6 @@ from thespian.actors import (
 from perdure.actors.cell import ActorGone, SupervisedActor
 from perdure.actors.clock import run_virtual
 from tests.actors.cast import (
-    Fragile,
     Parent,
     Recorder,
     Runner,
@@ -216,20 +215,19 @@ def test_wakeups_die_with_the_actor_and_with_a_failure(run: Runner) -> None:
         base.tell(ended, lambda actor: actor.wakeupAfter(0.001, "ended"))
         await base.stop(ended)
 
-        class Waker(Fragile):
-            def receiveMessage(self, msg: Any, sender: Any) -> None:
-                if msg == "arm":
-                    self.wakeupAfter(0, "pending")
-                    self.wakeupAfter(0.001, "armed")
-                super().receiveMessage(msg, sender)
+        class Waker(Slow):
+            async def receiveMessage(self, msg: Any, sender: Any) -> None:
+                if msg == "bad":
+                    self.wakeupAfter(0.001, "in the mailbox when it fails")
+                    self.wakeupAfter(0.03, "armed when it fails")
+                await super().receiveMessage(msg, sender)
 
         child_seen: list[Any] = []
-        _, child = await start_parent(base, [], Waker, child_seen)
-        base.tell(child, "arm")
+        _, child = await start_parent(base, [], Waker, child_seen, 0.02)
         base.tell(child, "bad")
         base.tell(child, "next")
-        await asyncio.sleep(0.01)
-        assert [m for m in child_seen if m != WakeupMessage(0, "pending")] == ["arm", "bad", "next"]
+        await asyncio.sleep(0.1)
+        assert child_seen == [("begin", "bad"), ("begin", "next"), ("end", "next")]
         assert seen == [ActorExitRequest()]
 
     run(main())

@@ -108,7 +108,7 @@ class MemoryRuntime:
         if self.failure is not None:
             raise self.failure
         self.invokes.append(invoke)
-        name = self._id(invoke)
+        name = self.new_id(invoke)
         if name in self.tasks:
             return name, False
         function = self.functions.get(f"{invoke.handler.service}/{invoke.handler.name}", echo)
@@ -118,7 +118,7 @@ class MemoryRuntime:
         self.execution_times_ms[name] = None if delay_ms is None else NOW_MS + delay_ms
         return name, True
 
-    def _id(self, invoke: Invoke) -> str:
+    def new_id(self, invoke: Invoke) -> str:
         service, name, key = invoke.handler.service, invoke.handler.name, invoke.key
         if invoke.handler.type is HandlerType.WORKFLOW:
             return ids.format_invocation_id(ids.workflow_id(service, key or ""))

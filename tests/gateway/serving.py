@@ -85,9 +85,25 @@ async def exchange(port: int, raw: bytes) -> bytes:
         writer.close()
 
 
+async def ask(port: int, raw: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Send ``raw``, and read one answer: status, headers and body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(raw)
+        await writer.drain()
+        return await answer_of(reader)
+    finally:
+        writer.close()
+
+
+async def answer_of(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
+    status, headers, _ = head_of(await reader.readuntil(b"\r\n\r\n"))
+    return status, headers, await reader.readexactly(int(headers.get("content-length", "0")))
+
+
 def head_of(answer: bytes) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of the one answer in ``answer``."""
     head, _, body = answer.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
-    headers = dict(line.split(": ", 1) for line in lines)
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
     return int(first.split(" ")[1]), headers, body

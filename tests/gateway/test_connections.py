@@ -1,6 +1,7 @@
 """Bodies, framing and connections: limits, deadlines, malformed HTTP, clients that go away (S6-S10)."""
 
 import asyncio
+import contextlib
 import gzip
 from collections.abc import Callable
 from typing import cast
@@ -12,7 +13,7 @@ from perdure.gateway.settings import Ingress
 from perdure.journal.entries import Outcome, Value
 from perdure.journal.requests import Invoke
 from tests.gateway.runtime import MemoryRuntime
-from tests.gateway.serving import Served, exchange, head_of, served, settings
+from tests.gateway.serving import Served, answer_of, ask, exchange, head_of, served, settings
 
 HEAD = b"POST /Greeter/headers HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: a/b\r\n"
 SMALL = settings({"request_size_limit_bytes": 1000})
@@ -38,11 +39,13 @@ async def until(on: Served, condition: Callable[[Connection], bool]) -> Connecti
 def test_an_announced_body_over_the_limit_is_refused_unread() -> None:
     async def test(on: Served) -> None:
         for size in (b"1001", b"99999999999"):
-            answer = await exchange(on.ingress_port, HEAD + b"content-length: " + size + b"\r\n\r\n")
-            status, headers, body = head_of(answer)
+            raw = HEAD + b"content-length: " + size + b"\r\n\r\n"
+            status, headers, body = await ask(on.ingress_port, raw)
             assert (status, body) == (413, b"length limit exceeded")
             assert headers["content-type"] == "text/plain; charset=utf-8"
-            assert not [each for each in headers if each.startswith(("x-restate", "access", "vary"))]
+            assert not [
+                each for each in headers if each.startswith(("x-restate", "access", "vary"))
+            ]
 
     served(test, config=SMALL)
 
@@ -50,8 +53,8 @@ def test_an_announced_body_over_the_limit_is_refused_unread() -> None:
 def test_the_limit_comes_before_the_route() -> None:
     async def test(on: Served) -> None:
         head = HEAD.replace(b"/Greeter/headers", b"/nowhere")
-        answer = await exchange(on.ingress_port, head + b"content-length: 1001\r\n\r\n" + b"x" * 1001)
-        assert head_of(answer)[0] == 413
+        raw = head + b"content-length: 1001\r\n\r\n" + b"x" * 1001
+        assert (await ask(on.ingress_port, raw))[0] == 413
 
     served(test, config=SMALL)
 
@@ -60,12 +63,13 @@ def test_a_chunked_body_over_the_limit_is_refused_as_json() -> None:
     async def test(on: Served) -> None:
         chunk = b"1f4\r\n" + b"x" * 500 + b"\r\n"
         for extra in (b"", b"0\r\n\r\n"):
-            answer = await exchange(
-                on.ingress_port, HEAD + b"transfer-encoding: chunked\r\n\r\n" + chunk * 3 + extra
-            )
-            status, headers, body = head_of(answer)
+            raw = HEAD + b"transfer-encoding: chunked\r\n\r\n" + chunk * 3 + extra
+            status, headers, body = await ask(on.ingress_port, raw)
             assert status == 413
-            assert body == b'{"code":413,"message":"cannot read body: LengthLimitError","source":"ingress"}'
+            assert (
+                body
+                == b'{"code":413,"message":"cannot read body: LengthLimitError","source":"ingress"}'
+            )
             assert headers["x-restate-error-source"] == "ingress"
 
     served(test, config=SMALL)
@@ -78,7 +82,7 @@ def test_a_body_at_the_limit_passes_in_both_framings() -> None:
             b"content-length: 1000\r\n\r\n" + body,
             b"transfer-encoding: chunked\r\n\r\n3e8\r\n" + body + b"\r\n0\r\n\r\n",
         ):
-            status, _, echoed = head_of(await exchange(on.ingress_port, HEAD + raw))
+            status, _, echoed = await ask(on.ingress_port, HEAD + raw)
             assert (status, echoed) == (200, body)
 
     served(test, config=SMALL)
@@ -104,10 +108,8 @@ def test_expect_100_continue_is_honoured_or_refused_at_once() -> None:
         writer.write(b"abc")
         assert head_of(await reader.read())[2] == b"abc"
         writer.close()
-        answer = await exchange(
-            on.ingress_port, HEAD + b"expect: 100-continue\r\ncontent-length: 1001\r\n\r\n"
-        )
-        assert head_of(answer)[0] == 413
+        raw = HEAD + b"expect: 100-continue\r\ncontent-length: 1001\r\n\r\n"
+        assert (await ask(on.ingress_port, raw))[0] == 413
 
     served(test, config=SMALL)
 
@@ -166,7 +168,9 @@ def test_http_1_0_is_answered_in_its_own_version() -> None:
         answer = await exchange(on.ingress_port, raw)
         assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
         assert head_of(answer)[1]["connection"] == "close"
-        reader, writer = await connected(on, raw.replace(b"\r\n\r\n", b"\r\nconnection: keep-alive\r\n\r\n"))
+        reader, writer = await connected(
+            on, raw.replace(b"\r\n\r\n", b"\r\nconnection: keep-alive\r\n\r\n")
+        )
         head = await reader.readuntil(b"\r\n\r\n")
         assert b"\r\nconnection: keep-alive\r\n" in head
         writer.close()
@@ -176,8 +180,11 @@ def test_http_1_0_is_answered_in_its_own_version() -> None:
 
 def test_pipelined_requests_are_answered_in_order() -> None:
     async def test(on: Served) -> None:
-        request = b"POST /Greeter/headers HTTP/1.1\r\nhost: x\r\ncontent-type: a/b\r\ncontent-length: 1\r\n%s\r\n%d"
-        raw = b"".join(request % (b"connection: close\r\n" if i == 9 else b"", i) for i in range(10))
+        head = b"POST /Greeter/headers HTTP/1.1\r\nhost: x\r\ncontent-type: a/b\r\n"
+        request = head + b"content-length: 1\r\n%s\r\n%d"
+        raw = b"".join(
+            request % (b"connection: close\r\n" if i == 9 else b"", i) for i in range(10)
+        )
         answer = await exchange(on.ingress_port, raw)
         bodies = [part[:1] for part in answer.split(b"\r\n\r\n")[1:]]
         assert bodies == [b"%d" % i for i in range(10)]
@@ -209,7 +216,7 @@ def test_malformed_http_is_400_and_reaches_nobody(
 ) -> None:
     async def test(on: Served) -> None:
         try:
-            status, _, body = head_of(await exchange(on.ingress_port, raw))
+            status, _, body = await ask(on.ingress_port, raw)
         except ConnectionError:  # closed while we still wrote: refused as well
             status, body = 400, b"malformed HTTP request"
         assert status == 400
@@ -225,8 +232,7 @@ def test_a_broken_chunk_is_refused() -> None:
         reader, writer = await connected(on, HEAD + b"transfer-encoding: chunked\r\n\r\n3\r\nabc")
         await until(on, lambda each: each.body is not None)
         writer.write(b"\r\nzz\r\n")
-        answer = await reader.read()
-        assert head_of(answer)[0] in (400, 500)
+        assert (await answer_of(reader))[0] == 500
         writer.close()
         assert on.runtime.invokes == []
 
@@ -237,12 +243,10 @@ def test_a_chunk_extension_without_end_is_cut() -> None:
     async def test(on: Served) -> None:
         reader, writer = await connected(on, HEAD + b"transfer-encoding: chunked\r\n\r\n3;")
         await until(on, lambda each: each.body is not None)
-        with pytest.raises(ConnectionError):
-            while True:
+        with contextlib.suppress(ConnectionError):
+            while not reader.at_eof():
                 writer.write(b"x" * 65_536)
                 await writer.drain()
-                if reader.at_eof():
-                    raise ConnectionResetError
         writer.close()
         assert on.runtime.invokes == []
 
@@ -322,8 +326,6 @@ def test_over_the_limit_of_connections_new_ones_get_503(limit: str) -> None:
         while on.gateway.servers[0].connections:
             await asyncio.sleep(0)
         raw = b"GET /restate/health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-        assert head_of(await exchange(on.ingress_port, raw))[0] == 200
+        assert (await ask(on.ingress_port, raw))[0] == 200
 
     served(test, config=settings({limit: 1}))
-
-

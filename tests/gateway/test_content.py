@@ -5,7 +5,11 @@ import pytest
 from perdure.gateway.content import input_error, output_content_type
 from perdure.journal.schema import InputRule, OutputRule
 
-JSON, EMPTY, ANY = InputRule("application/json", body_required=True), InputRule(None), InputRule("*/*")
+JSON, EMPTY, ANY = (
+    InputRule("application/json", body_required=True),
+    InputRule(None),
+    InputRule("*/*"),
+)
 
 
 @pytest.mark.parametrize(
@@ -31,10 +35,12 @@ def test_a_request_passes_when_any_rule_does(
     [
         ((EMPTY,), "application/json", b"", "Expected body and content-type to be empty, but wasn't with "
          "content-type 'Some(\"application/json\")'"),
-        ((EMPTY,), None, b"1", "Expected body and content-type to be empty, but wasn't with content-type 'None'"),
+        ((EMPTY,), None, b"1", "Expected body and content-type to be empty, but wasn't with "
+         "content-type 'None'"),
         ((EMPTY, JSON), None, b"1", "Empty content-type"),
         ((EMPTY, JSON), "text/plain", b"1", "Content-type 'text/plain' does not match 'application/json'"),
-        ((JSON,), "APPLICATION/JSON", b"1", "Content-type 'APPLICATION/JSON' does not match 'application/json'"),
+        ((JSON,), "APPLICATION/JSON", b"1",
+         "Content-type 'APPLICATION/JSON' does not match 'application/json'"),
         ((JSON,), "application/vnd.api+json", b"1",
          "Content-type 'application/vnd.api+json' does not match 'application/json'"),
         ((EMPTY, JSON), "application/json", b"", "Empty body not allowed"),

@@ -1,5 +1,7 @@
 """The duration, size and timestamp texts of ingress 4, 3.2, 5.1 and admin 3."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,10 +71,8 @@ def test_what_is_written_can_be_read_again(ms: int) -> None:
 
 @given(st.text(max_size=20))
 def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         assert parse_duration_ms(text) >= 0
-    except ValueError as e:
-        assert str(e)
 
 
 def test_timestamps_have_the_forms_that_clients_parse() -> None:
@@ -82,7 +82,14 @@ def test_timestamps_have_the_forms_that_clients_parse() -> None:
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("32 MiB", 32 << 20), ("32MiB", 32 << 20), ("1KB", 1000), ("0", 0), ("1.5 KiB", 1536), ("7 B", 7)],
+    [
+        ("32 MiB", 32 << 20),
+        ("32MiB", 32 << 20),
+        ("1KB", 1000),
+        ("0", 0),
+        ("1.5 KiB", 1536),
+        ("7 B", 7),
+    ],
 )
 def test_sizes_are_read(text: str, size: int) -> None:
     assert parse_size_bytes(text) == size

@@ -1,4 +1,4 @@
-"""Calls and sends over real HTTP: status, body, headers, and the order of the checks (ingress 2.2, 3-6, 12)."""
+"""Calls and sends over real HTTP: status, body, headers, order of checks (ingress 2.2, 3-6, 12)."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from perdure.journal.entries import Failure, Outcome, Value
 from perdure.journal.errors import Overloaded, StoreFailed
 from perdure.journal.requests import Invoke
 from tests.gateway.runtime import EXPIRES_AT_MS, NOW_MS, MemoryRuntime
-from tests.gateway.serving import Served, exchange, head_of, served, settings
+from tests.gateway.serving import Served, ask, exchange, served, settings
 
 JSON = {"content-type": "application/json"}
 
@@ -58,7 +58,9 @@ def test_the_output_rule_decides_the_content_type_of_an_empty_answer() -> None:
     served(test)
 
 
-@pytest.mark.parametrize("key", ["", "a/b", "..", ".", "%", "a+b", "\0", "ключ", " ", "?#", "x" * 4096])
+@pytest.mark.parametrize(
+    "key", ["", "a/b", "..", ".", "%", "a+b", "\0", "ключ", " ", "?#", "x" * 4096]
+)
 def test_any_key_reaches_the_handler_as_it_is(key: str) -> None:
     async def test(on: Served) -> None:
         quoted = "".join(f"%{byte:02X}" for byte in key.encode())
@@ -74,11 +76,20 @@ def test_any_key_reaches_the_handler_as_it_is(key: str) -> None:
 def test_a_failure_becomes_a_status_and_keeps_its_code() -> None:
     async def fail(invoke: Invoke) -> Outcome:
         code = int(invoke.body)
-        return Failure(code, "no", {"k": "v"} if code == 418 else {}, "trace" if code == 418 else "")
+        return Failure(
+            code, "no", {"k": "v"} if code == 418 else {}, "trace" if code == 418 else ""
+        )
 
     async def test(on: Served) -> None:
         on.runtime.functions["Greeter/greet"] = fail
-        for code, status in ((418, 418), (1000, 500), (99, 500), (100, 500), (200, 200), (999, 999)):
+        for code, status in (
+            (418, 418),
+            (1000, 500),
+            (99, 500),
+            (100, 500),
+            (200, 200),
+            (999, 999),
+        ):
             response = await on.ingress.post("/Greeter/greet", content=str(code), headers=JSON)
             assert error(response) == (status, "no", "invocation")
             assert response.json()["code"] == code
@@ -126,7 +137,8 @@ def test_a_delayed_send_repeats_its_first_execution_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "ms"), [("5s", 5000), ("60+sec", 60_000), ("0", 0), ("5000", 5000), ("PT1H", 3_600_000)]
+    ("text", "ms"),
+    [("5s", 5000), ("60+sec", 60_000), ("0", 0), ("5000", 5000), ("PT1H", 3_600_000)],
 )
 def test_a_delay_is_a_duration_or_the_milliseconds_of_the_pypi_client(text: str, ms: int) -> None:
     async def test(on: Served) -> None:
@@ -208,17 +220,20 @@ UNKNOWN = (
         ("PUT", "/Greeter/greet", {}, b"", 405, "method not allowed"),
         ("DELETE", "/Counter/k/add", {}, b"", 405, "method not allowed"),
         ("PATCH", "/restate/call/Greeter/greet", {}, b"", 405, "method not allowed"),
-        ("PUT", "/restate/scope/s/call/Greeter/greet", {}, b"", 400, "scoped invocations require vqueues to be enabled"),
+        ("PUT", "/restate/scope/s/call/Greeter/greet", {}, b"", 400,
+         "scoped invocations require vqueues to be enabled"),
         ("POST", "/restate/scope/%2F/call/Greeter/greet", {}, b"", 400,
          "bad scope value: value contains characters outside the allowed set [a-zA-Z0-9_.-]"),
-        ("POST", "/restate/scope//call/Greeter/greet", {}, b"", 400, "bad scope value: value cannot be empty"),
+        ("POST", "/restate/scope//call/Greeter/greet", {}, b"", 400,
+         "bad scope value: value cannot be empty"),
         ("POST", f"/restate/scope/{'s' * 37}/call/Greeter/greet", {}, b"", 400,
          "bad scope value: value too long: 37 bytes (max 36)"),
         ("POST", "/Greeter/greet", {}, b"1", 400, "input validation error: Empty content-type"),
         ("POST", "/Greeter/greet?delay=x", {}, b"1", 400, "input validation error: Empty content-type"),
-        ("POST", "/Greeter/noInput", JSON, b"", 400, "input validation error: Expected body and content-type to be "
-         "empty, but wasn't with content-type 'Some(\"application/json\")'"),
-        ("POST", "/Greeter/greet", {"x-restate-limit-key": "a"}, b"", 400, "limit-key requires a scope to be set"),
+        ("POST", "/Greeter/noInput", JSON, b"", 400,
+         "input validation error: Expected body and content-type to be empty, but wasn't with content-type 'Some(\"application/json\")'"),
+        ("POST", "/Greeter/greet", {"x-restate-limit-key": "a"}, b"", 400,
+         "limit-key requires a scope to be set"),
         ("POST", "/Greeter/greet?Limit-Key=a/b/", {}, b"", 400, "limit-key requires a scope to be set"),
         ("POST", "/Greeter/greet", {"x-restate-limit-key": "a/b/c"}, b"", 400,
          "invalid limit-key: too many path components in the given limit-key (max 2)"),
@@ -252,13 +267,14 @@ def test_an_empty_limit_key_is_none() -> None:
     ["/Greeter/secret", "//Greeter/secret/", "/restate/call/Greeter/secret", "/Greeter/secret/send",
      "/restate/send/Greeter/secret", "/restate/scope/s/call/Greeter/secret", "/greeter/secret",
      "/Greeter/Secret", "/Greeter/secre%74", "/Gr%65eter/secret", "/Greeter/./secret", "/x/../Greeter/secret",
-     "/Greeter/secret?x", "/RESTATE/call/Greeter/secret", "/restate//call/Greeter/secret", "/Greeter/%73ecret/send"],
+     "/Greeter/secret?x", "/RESTATE/call/Greeter/secret", "/restate//call/Greeter/secret",
+     "/Greeter/%73ecret/send"],
 )  # fmt: skip
 def test_no_spelling_reaches_a_private_handler(path: str) -> None:
     async def test(on: Served) -> None:
         for method in ("GET", "POST"):
             raw = f"{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-            status, _, _ = head_of(await exchange(on.ingress_port, raw.encode()))
+            status, _, _ = await ask(on.ingress_port, raw.encode())
             assert status in (400, 404)
         assert on.runtime.invokes == []
 
@@ -268,11 +284,12 @@ def test_no_spelling_reaches_a_private_handler(path: str) -> None:
 def test_the_handler_sees_path_and_headers_in_order_each_once() -> None:
     async def test(on: Served) -> None:
         raw = (
-            b"POST /Greeter/headers?x=1&y=2%20z HTTP/1.1\r\nHost: h\r\nConnection: close\r\nX-Two: first\r\n"
-            b"Idempotency-Key: i\r\nIdempotency-Expires: never\r\nAuthorization: Bearer t\r\nX-Two: second\r\n"
+            b"POST /Greeter/headers?x=1&y=2%20z HTTP/1.1\r\nHost: h\r\nConnection: close\r\n"
+            b"X-Two: first\r\nIdempotency-Key: i\r\nIdempotency-Expires: never\r\n"
+            b"Authorization: Bearer t\r\nX-Two: second\r\n"
             b"X-Restate-Ingress-Path: forged\r\nContent-Length: 1\r\nContent-Type: a/b\r\nX-Tab: a\tb\r\n\r\n1"
         )
-        assert head_of(await exchange(on.ingress_port, raw))[0] == 200
+        assert (await ask(on.ingress_port, raw))[0] == 200
         assert on.runtime.invokes[0].headers == (
             ("x-restate-ingress-path", "/Greeter/headers?x=1&y=2%20z"),
             ("x-two", "first"),
@@ -289,7 +306,7 @@ def test_the_handler_sees_path_and_headers_in_order_each_once() -> None:
 def test_header_values_beyond_ascii_are_refused(name: str) -> None:
     async def test(on: Served) -> None:
         raw = f"GET /Counter/k/get HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{name}: ä\r\n\r\n"
-        status, headers, body = head_of(await exchange(on.ingress_port, raw.encode()))
+        status, headers, body = await ask(on.ingress_port, raw.encode())
         assert status == 400
         assert f"bad header {name}: ToStrError {{ _priv: () }}".encode() in body
         assert headers["x-restate-error-source"] == "ingress"

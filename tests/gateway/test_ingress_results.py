@@ -152,7 +152,9 @@ def test_lookup_computes_the_id_of_anything(body: dict[str, str], expected: str)
     served(test)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"target":"other"}', b'{"target":"invocation"}', b"\xff"])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'{"target":"other"}', b'{"target":"invocation"}', b"\xff"]
+)
 def test_a_malformed_target_is_a_500_with_a_reason(body: bytes) -> None:
     async def test(on: Served) -> None:
         status, message, _ = error(await on.ingress.post("/restate/lookup", content=body))

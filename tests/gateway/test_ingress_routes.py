@@ -109,7 +109,10 @@ def test_other_targets_are_refused(target: str, status: int, message: str) -> No
         (f"/restate/attach/{ID}/x", "bad path, expected /restate/call/"),
         ("/restate/lookup/x", "bad path, expected /restate/call/"),
         (f"/restate/invocation/{ID}", "bad path, expected either /restate/invocation/"),
-        ("/restate/invocation/Counter/add/i/attach", "bad path, expected either /restate/invocation/"),
+        (
+            "/restate/invocation/Counter/add/i/attach",
+            "bad path, expected either /restate/invocation/",
+        ),
         ("/restate/workflow/Flow/w", "bad path, expected either /restate/workflow/"),
         ("/restate/awakeables/x", "bad path, expected either /restate/awakeables/:id/resolve"),
         ("/Counter/%FF/add", "bad key '%FF'"),
@@ -136,7 +139,9 @@ def test_an_unknown_service_comes_before_a_wrong_shape() -> None:
 def test_any_text_is_a_key_and_comes_out_as_it_went_in(key: str) -> None:
     quoted = quote(key, safe="")
     assert parse(f"/Counter/{quoted}/add", SERVICES) == Invocation(COUNTER, "add", key, False, "")
-    assert parse(f"/restate/workflow/Flow/{quoted}/attach", SERVICES) == ByWorkflow("Flow", key, True)
+    assert parse(f"/restate/workflow/Flow/{quoted}/attach", SERVICES) == ByWorkflow(
+        "Flow", key, True
+    )
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=40))

@@ -102,7 +102,10 @@ def test_the_defaults_of_handlers_are_those_of_the_schema() -> None:
         ({"ingres.bind": "x"}, "unknown setting 'ingres.bind'.*did you mean 'ingress.bind'"),
         ({"inactivity_timeout": "x"}, "did you mean 'handlers.inactivity_timeout'"),
         ({"zzzz": "x"}, "conf/perdure.toml lists all settings"),
-        ({"ingress.bind": "8080"}, "bad value for 'ingress.bind' in the command line: '8080' is not"),
+        (
+            {"ingress.bind": "8080"},
+            "bad value for 'ingress.bind' in the command line: '8080' is not",
+        ),
         ({"ingress.bind": "::1:80"}, "write an IPv6 address in brackets"),
         ({"ingress.bind": "h:70000"}, "is not an address"),
         ({"handlers.abort_timeout": "10"}, "has a number without a unit"),
@@ -129,7 +132,9 @@ def test_a_bad_setting_says_what_came_and_what_was_expected(
 def test_the_error_names_where_the_key_came_from(tmp_path: Path) -> None:
     file = tmp_path / "s.toml"
     file.write_text("[store]\ncache_sise = 3\n")
-    with pytest.raises(SettingsError, match=r"in the file .*s\.toml; did you mean 'store.cache_size'"):
+    with pytest.raises(
+        SettingsError, match=r"in the file .*s\.toml; did you mean 'store.cache_size'"
+    ):
         load(file)
     with pytest.raises(SettingsError, match="in the environment variable PERDURE_STORE__CACHE"):
         load(None, {"PERDURE_STORE__CACHE": "1"})

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,11 +19,11 @@ import pytest
 
 from perdure.journal.datadir import DataDirectory
 from perdure.journal.errors import StoreDamaged, StoreError, StoreFormat
+from perdure.journal.manifest import check_files
 from tests.journal.stores import SMALL, open_small, put
 
 Damage = Callable[[Path], None]
 ROW_COUNT = 2000
-# Two tables and a log, and no compaction that would change files by itself.
 OPTIONS = msgspec.structs.replace(SMALL, write_buffer_bytes=1 << 20, mark_interval_s=3600.0)
 
 
@@ -31,15 +32,14 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("original") / "data"
     rng = Random(5)
 
-    async def run() -> None:
+    async def fill(start: int, stop: int) -> None:
         store = open_small(path, None, OPTIONS)
-        for start in range(0, ROW_COUNT, 50):
-            keys = range(start, start + 50)
-            await put(store, *((b"\x10%08d" % i, rng.randbytes(1000)) for i in keys))
+        for i in range(start, stop, 50):
+            await put(store, *((b"\x10%08d" % j, rng.randbytes(1000)) for j in range(i, i + 50)))
         await store.close()
 
-    asyncio.run(run())
-    assert len(list((path / "db").glob("*.ldb"))) == 2
+    asyncio.run(fill(0, ROW_COUNT - 200))
+    asyncio.run(fill(ROW_COUNT - 200, ROW_COUNT))  # tables, and one log with the last rows
     return path
 
 
@@ -92,8 +92,8 @@ MATRIX: dict[str, tuple[Damage, str]] = {
     "MANIFEST emptied": (_cut("MANIFEST-*", lambda _: 0), "before it names a log"),
     "CURRENT removed": (_remove("CURRENT"), "CURRENT is missing"),
     "CURRENT emptied": (_cut("CURRENT", lambda _: 0), "names no MANIFEST"),
-    "a table removed": (_remove("*.ldb"), r"000005\.ldb is missing"),
-    "a table one byte short": (_shorten_a_table, r"000005\.ldb has \d+ bytes, MANIFEST"),
+    "a table removed": (_remove("*.ldb"), r"\d+\.ldb is missing"),
+    "a table one byte short": (_shorten_a_table, r"\d+\.ldb has \d+ bytes, MANIFEST"),
     "log removed": (_remove("*.log"), r"\.log is missing"),
     "log emptied": (_cut("*.log", lambda _: 0), "had been committed"),
     "log cut in half": (_cut("*.log", lambda size: size // 2), "had been committed"),
@@ -328,3 +328,40 @@ def test_a_read_only_file_system_is_named_with_the_reason(data: Path) -> None:
     finally:
         subprocess.run(["umount", str(data)], check=True)
     assert _row_count(data) == ROW_COUNT
+
+
+# ---- two logs, as a crash may leave them ---------------------------------------------------------
+
+
+def _record(content: bytes) -> bytes:
+    return struct.pack("<IHB", 0, len(content), 1) + content
+
+
+def _log(*batches: tuple[int, int]) -> bytes:
+    return b"".join(_record(struct.pack("<QI", *batch) + b"rows") for batch in batches)
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "sound"),
+    [
+        (_log((1, 2), (3, 1)), _log((4, 5)), True),
+        (_log((1, 2), (3, 1)), b"", True),
+        (b"", b"", True),
+        (_log((1, 2)), _log((4, 5)), False),
+        (_log((1, 2), (3, 1))[:-1], _log((4, 5)), False),
+        (b"", _log((4, 5)), False),
+    ],
+)
+def test_a_log_with_a_successor_must_be_whole(
+    tmp_path: Path, older: bytes, newer: bytes, sound: bool
+) -> None:
+    (tmp_path / "CURRENT").write_text("MANIFEST-000002\n")
+    (tmp_path / "MANIFEST-000002").write_bytes(_record(bytes([2, 5])))  # the log is number 5
+    (tmp_path / "000004.log").write_bytes(_log((70, 1)))  # older than needed
+    (tmp_path / "000005.log").write_bytes(older)
+    (tmp_path / "000006.log").write_bytes(newer)
+    if sound:
+        check_files(tmp_path)
+    else:
+        with pytest.raises(StoreDamaged, match=r"000005\.log has lost its end: 000006\.log"):
+            check_files(tmp_path)

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from perdure.asyncio import as_completed, gather, select, wait_completed
-from perdure.context import Context, ObjectContext, ObjectSharedContext, RunOptions
+from perdure.context import (
+    Context,
+    ObjectContext,
+    ObjectSharedContext,
+    RestateDurableFuture,
+    RunOptions,
+)
 from perdure.hosting import Hosted
 from perdure.journal.attempt import Failed
 from perdure.journal.entries import Completion, Failure, Input, Outcome, Run, SetState, Sleep, Value
@@ -368,7 +374,8 @@ def test_run_that_is_never_awaited_is_logged(caplog: pytest.LogCaptureFixture) -
 
 def test_empty_combinators() -> None:
     async def body(ctx: ObjectContext) -> list[Any]:
-        nothing: list[Any] = [each async for each in as_completed()]
+        none: tuple[RestateDurableFuture[Any], ...] = ()
+        nothing = [each async for each in as_completed(*none)]
         with pytest.raises(ValueError, match="At least one"):
             await select()
         return [await gather(), await wait_completed(), nothing]

@@ -1,0 +1,284 @@
+"""Tests of durable code: the real engine on a seeded virtual clock, without ports, sleeps or Docker.
+
+    def test_reminder_comes_after_30_days():
+        async def scenario(system):
+            await system.object_send(remind, key="ada", arg="pay")
+            await asyncio.sleep(31 * 86_400)      # milliseconds of real time
+            await system.crash_and_restart()      # loses all that was not synced
+            assert await system.object_call(reminders, key="ada") == ["pay"]
+
+        perdure.testing.run(scenario, services=[...])
+
+Same classes as in production; only the clock, the chance and (by default) the disk are others. Callers
+that wait over a crash are asked again under the same id, so they see a delay and no error.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from msgspec.structs import replace
+
+from perdure.embedded import Services, System
+from perdure.journal.errors import StoreFailed
+from perdure.journal.requests import Accepted, Answer, Invoke, NotFound, NotReady
+from perdure.journal.schema import Defaults
+
+if TYPE_CHECKING:
+    from perdure.journal.store import Group, MemoryStore, Row, Store, Tail
+
+T = TypeVar("T")
+Storage = Literal["memory", "disk"]
+
+_MAX_CRASHES = 10_000
+
+
+class TestSystem(System):
+    """A system whose crashes are part of the test. Made by ``start`` and ``run``."""
+
+    __test__ = False  # it is not a test case itself
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        seed: int = 0,
+        folder: Path | None = None,
+        defaults: Defaults | None = None,
+        crash_after_commit: int | None = None,
+    ) -> None:
+        self._rng = Random(seed)
+        self._folder = folder
+        self._memory: MemoryStore | None = None
+        self._crash_after = crash_after_commit
+        self._up = asyncio.Event()
+        self._crashing: asyncio.Task[None] | None = None
+        self.commit_count = 0
+        self.crash_count = 0
+        super().__init__(
+            services,
+            open_store=self._open,
+            defaults=defaults,
+            random_bytes=self._rng.randbytes,
+        )
+
+    async def start(self) -> None:
+        await super().start()
+        self._up.set()
+
+    async def crash_and_restart(self) -> None:
+        """As ``kill -9`` and a new process: only what was synced is there afterwards."""
+        self._up.clear()
+        self.crash_count += 1
+        engine, hosted = self.engine, self._hosted
+        store = engine.store
+        await engine.crash()
+        if hosted is not None:
+            hosted.close()
+        if self._memory is not None:
+            self._memory = self._memory.crash()
+        else:
+            await store.close()
+        await self.start()
+
+    # ---- the store
+
+    async def _open(self) -> "Store":
+        from perdure.journal.store import MemoryStore
+
+        if self._folder is None:
+            if self._memory is None:
+                self._memory = MemoryStore(self._rng)
+            return _Watched(self._memory, self._committed)
+        from perdure.journal.leveldb import LevelDBOptions, open_store
+
+        options = LevelDBOptions(reserve_bytes=0, write_buffer_bytes=1 << 20)
+        store = open_store(
+            self._folder, new_id=lambda: self._rng.randbytes(16), options=options
+        )
+        return _Watched(store, self._committed)
+
+    def _committed(self) -> None:
+        self.commit_count += 1
+        if self.commit_count == self._crash_after:
+            loop = asyncio.get_running_loop()
+            self._crashing = loop.create_task(self.crash_and_restart())
+
+    # ---- callers outlive a crash
+
+    async def _call_invoke(self, invoke: Invoke) -> Answer:
+        named = replace(invoke, id=self.engine.new_id(invoke))
+        try:
+            return await self.engine.call(named)
+        except StoreFailed:
+            return await self._call_again(named)
+
+    async def _call_again(self, invoke: Invoke) -> Answer:
+        assert invoke.id is not None
+        while True:
+            await self._up.wait()
+            try:
+                found = await self.engine.attach(invoke.id)
+                if not isinstance(found, NotFound):
+                    return found
+                return await self.engine.call(invoke)
+            except StoreFailed:
+                await asyncio.sleep(0)
+
+    async def _send_invoke(self, invoke: Invoke) -> Accepted:
+        named = replace(invoke, id=self.engine.new_id(invoke))
+        assert named.id is not None
+        while True:
+            try:
+                return await self.engine.send(named)
+            except StoreFailed:
+                await asyncio.sleep(0)
+                await self._up.wait()
+
+
+class _Watched:
+    """A store that tells of each durable commit; virtual time stands still while it writes."""
+
+    def __init__(self, store: "Store", committed: Callable[[], None]) -> None:
+        self._store = store
+        self._committed = committed
+        self.max_group_bytes = store.max_group_bytes
+        self.fsync_us = store.fsync_us
+        self.get = store.get
+        self.settle = store.settle
+        self.approximate_bytes = store.approximate_bytes
+
+    @property
+    def tail(self) -> "Tail":
+        return self._store.tail
+
+    def scan(self, start: bytes, stop: bytes, limit: int | None = None) -> "list[Row]":
+        return self._store.scan(start, stop, limit)
+
+    async def append(self, group: "Group", after: "Tail") -> "Tail":
+        with _outside_work():
+            tail = await self._store.append(group, after)
+        self._committed()
+        return tail
+
+    async def close(self) -> None:
+        with _outside_work():
+            await self._store.close()
+
+
+def _outside_work() -> AbstractContextManager[None]:
+    """Tell a virtual loop that a thread is at work."""
+    from perdure.actors.clock import VirtualLoop
+
+    loop = asyncio.get_running_loop()
+    return loop.outside_work() if isinstance(loop, VirtualLoop) else nullcontext()
+
+
+@asynccontextmanager
+async def start(
+    services: Services,
+    *,
+    seed: int = 0,
+    storage: Storage = "memory",
+    always_replay: bool = False,
+    defaults: Defaults | None = None,
+    crash_after_commit: int | None = None,
+) -> AsyncIterator[TestSystem]:
+    """A system on the running loop; on virtual time where that is a ``VirtualLoop`` (see ``run``).
+
+    ``storage`` "disk": LevelDB in a temporary directory. ``always_replay``: every await suspends and
+    comes back by replay, which finds code that is not deterministic. ``crash_after_commit``: crash
+    once, when so many commit groups are durable.
+    """
+    if always_replay:
+        defaults = replace(defaults or Defaults(), inactivity_timeout_ms=0)
+    with tempfile.TemporaryDirectory(prefix="perdure-test-") as folder:
+        system = TestSystem(
+            services,
+            seed=seed,
+            folder=Path(folder) / "data" if storage == "disk" else None,
+            defaults=defaults,
+            crash_after_commit=crash_after_commit,
+        )
+        await system.start()
+        try:
+            yield system
+        finally:
+            if system._crashing is not None:
+                await system._crashing
+            await system.stop()
+
+
+def run(
+    scenario: Callable[[TestSystem], Awaitable[T]],
+    services: Services,
+    *,
+    seed: int = 0,
+    storage: Storage = "memory",
+    always_replay: bool = False,
+    defaults: Defaults | None = None,
+    crash_after_commit: int | None = None,
+) -> T:
+    """Run ``scenario(system)`` on virtual time and return what it returns.
+
+    The same seed gives the same order of events. A scenario that would hang raises ``Deadlock``.
+    The options are those of ``start``.
+    """
+    from perdure.actors.clock import run_virtual
+
+    async def main() -> T:
+        async with start(
+            services,
+            seed=seed,
+            storage=storage,
+            always_replay=always_replay,
+            defaults=defaults,
+            crash_after_commit=crash_after_commit,
+        ) as system:
+            return await scenario(system)
+
+    return run_virtual(main(), seed=seed)
+
+
+def crash_at_every_commit(
+    scenario: Callable[[TestSystem], Awaitable[T]],
+    services: Services,
+    *,
+    seed: int = 0,
+    storage: Storage = "memory",
+    always_replay: bool = False,
+) -> list[T]:
+    """Run the scenario once for every place between two commits, with a crash there.
+
+    The results, the first one of a run without a crash. The scenario must hold in all of them.
+    """
+    results: list[T] = []
+    crashed = False
+
+    async def watched(system: TestSystem) -> T:
+        nonlocal crashed
+        result = await scenario(system)
+        crashed = system.crash_count > 0
+        return result
+
+    for n in range(_MAX_CRASHES):
+        results.append(
+            run(
+                watched,
+                services,
+                seed=seed,
+                storage=storage,
+                always_replay=always_replay,
+                crash_after_commit=n or None,
+            )
+        )
+        if n and not crashed:
+            return results
+    raise AssertionError(f"the scenario made more than {_MAX_CRASHES} commits")
+
+
+__all__ = ["TestSystem", "crash_at_every_commit", "run", "start"]

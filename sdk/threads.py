@@ -1,0 +1,173 @@
+"""Attempts at handlers that are plain functions, and the bounded threads that they run in.
+
+While the function runs, its thread alone touches the journal; while it waits, the loop does. So
+nothing here needs a lock; what reaches the loop goes through ``call_soon_threadsafe``.
+"""
+
+import asyncio
+import contextvars
+import sys
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from threading import get_ident
+from typing import Any, TypeVar
+
+from perdure.attempt import HandlerAttempt
+from perdure.blocking import BlockingContext
+from perdure.futures import DurableFuture
+from perdure.handler import decode_input, encode_output
+from perdure.handles import RestateDurableFuture
+from perdure.journal import mismatch
+from perdure.journal.attempt import Failed
+from perdure.journal.errors import UsageError
+
+T = TypeVar("T")
+
+
+class HandlerThreads:
+    """A bounded number of threads, first come first served. Used on the loop only.
+
+    A handler that waits holds its thread. So that handlers which wait for each other cannot use up
+    all threads, one that waits is suspended whenever another one needs a thread.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._pool = ThreadPoolExecutor(size, thread_name_prefix="perdure-handler")
+        self._busy: dict[BlockingAttempt, None] = {}
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def scarce(self) -> bool:
+        """Whether a handler waits for a thread."""
+        return bool(self._queue)
+
+    async def run(self, attempt: "BlockingAttempt", work: Callable[[], T]) -> T:
+        loop = attempt.loop
+        if len(self._busy) >= self._size or self._queue:
+            turn = loop.create_future()
+            self._queue.append(turn)
+            self._make_room()
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._next()  # the turn had come just now
+                raise
+        self._busy[attempt] = None
+
+        def in_thread() -> T:
+            try:
+                return work()
+            finally:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(self._freed, attempt)
+
+        return await loop.run_in_executor(self._pool, in_thread)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _make_room(self) -> None:
+        for each in self._busy:
+            if each.suspend_if_idle():
+                return
+
+    def _freed(self, attempt: "BlockingAttempt") -> None:
+        self._busy.pop(attempt, None)
+        self._next()
+
+    def _next(self) -> None:
+        while self._queue and len(self._busy) < self._size:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+
+class BlockingAttempt(HandlerAttempt):
+    """One attempt of a handler that is a plain function."""
+
+    __slots__ = ("_blocking_context", "_loop_thread")
+
+    def launch(self) -> None:
+        self._blocking_context = BlockingContext(self)
+        self._loop_thread = get_ident()
+        self._flush_planned = True  # the handler's thread decides when commands leave
+        super().launch()
+
+    async def _call_function(self) -> bytes:
+        handler = self.handler
+        arguments: tuple[Any, ...] = ()
+        if handler.arity == 2:
+            arguments = (decode_input(handler, await self.input()),)
+        inside = contextvars.copy_context()
+        result = await self.host.handler_threads.run(
+            self, lambda: inside.run(self._in_thread, arguments)
+        )
+        return self.encode(encode_output(handler, result))
+
+    def _in_thread(self, arguments: tuple[Any, ...]) -> Any:
+        self.thread = get_ident()
+        return self.handler.fn(self._blocking_context, *arguments)
+
+    def _release(self) -> None:
+        self._task = None  # an aborted function may still run in its thread, and use the rest
+
+    def _in_own_task(self) -> bool:
+        return True  # one thread, one await
+
+    def _under_pressure(self) -> bool:
+        return self.host.handler_threads.scarce
+
+    def fail(self, failed: Failed) -> None:
+        if get_ident() == self._loop_thread:
+            super().fail(failed)
+        else:
+            self.on_loop(self._fail_on_loop(failed))
+
+    async def _fail_on_loop(self, failed: Failed) -> None:
+        super().fail(failed)
+
+    def _location(self) -> str:
+        return mismatch.locate(sys._current_frames().get(self.thread))
+
+    # ---- on the handler's thread ----------------------------------------------------------------
+
+    def result(self, future: RestateDurableFuture[T]) -> T:
+        """Wait for a future of this attempt."""
+        if not isinstance(future, DurableFuture):
+            raise UsageError(
+                f"got {type(future).__qualname__} instead of a future: pass what a method of"
+                " ctx.start returned"
+            )
+        if self.codec is None and future.is_completed:
+            try:
+                next(future.__await__())
+            except StopIteration as e:
+                there: T = e.value
+                return there
+        found: T = self.on_loop(_value_of(future))
+        return found
+
+    def on_loop(self, waiting: Coroutine[Any, Any, T]) -> T:
+        """Wait for a coroutine that the loop runs meanwhile."""
+        if get_ident() != self.thread:
+            waiting.close()
+            self._refuse_stranger(self)
+        return asyncio.run_coroutine_threadsafe(waiting, self.loop).result()
+
+    def send_now(self) -> None:
+        """Commands with an effect elsewhere must not wait until the function next blocks."""
+        frames = tuple(self._drain())
+        if frames:
+            self.loop.call_soon_threadsafe(self._emit_late, frames)
+
+    def _emit_late(self, frames: tuple[Any, ...]) -> None:
+        if self.closed is None:
+            self.sink.emit(frames)
+
+
+async def _value_of(future: RestateDurableFuture[T]) -> T:
+    return await future
