@@ -213,10 +213,10 @@ class Partition:
     def _perform_now(self, act: Act) -> bool:
         """Acts inside this process; False for one that must wait for the commit."""
         match act:
-            case Reply() | Complete() | PassBarrier():
-                return False
             case StartAttempt():
                 self._start_attempt(act)
+            case Complete() | PassBarrier() | Reply():
+                return False
             case Deliver():
                 opened = self.attempts.find(act.id, act.attempt)
                 if opened is not None:

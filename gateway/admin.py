@@ -98,7 +98,8 @@ class Admin:
                 return _text(400, message)
             case routes.Unknown():
                 return web.Response(status=404)
-        if response.body and response.body_length >= _COMPRESS_FROM_BYTES:
+        if isinstance(response.body, bytes) and len(response.body) >= _COMPRESS_FROM_BYTES:
+            response.headers[hdrs.VARY] = "accept-encoding"
             response.enable_compression()
         return response
 

@@ -11,17 +11,6 @@ from perdure.gateway.responses import TOO_LARGE, Refusal
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class TooLargeAnnounced(Exception):
-    """Content-Length says that the body is over the limit; nothing of it was read."""
-
-
-def check_announced(request: web.BaseRequest, limit_bytes: int) -> None:
-    """Raises TooLargeAnnounced; also for a body that is already here as a whole."""
-    announced = request.content_length
-    if announced is not None and announced > limit_bytes:
-        raise TooLargeAnnounced
-
-
 async def read_body(request: web.BaseRequest, limit_bytes: int) -> bytes | Refusal:
     """The whole body. Raises ConnectionError when the client goes away first."""
     payload = request.content

@@ -54,10 +54,15 @@ async def start(runtime: Runtime, settings: Settings) -> Gateway:
     """Listen on both ports. Raises SettingsError when an address cannot be had."""
     _require_the_c_parser()
     check_admin_address(settings)
-    sockets = [
-        _listen("ingress", settings.ingress.bind),
-        _listen("admin", settings.admin.bind),
-    ]
+    if settings.admin.allow_remote:
+        address = settings.admin.bind
+        log.warning("other machines may use the admin API on %s, without a login", address)
+    sockets = [_listen("ingress", settings.ingress.bind)]
+    try:
+        sockets.append(_listen("admin", settings.admin.bind))
+    except SettingsError:
+        sockets[0].close()
+        raise
     ingress_url, admin_url = (_url(each) for each in sockets)
     handlers = (
         Ingress(runtime, settings.ingress).handle,
@@ -89,15 +94,12 @@ def check_admin_address(settings: Settings) -> None:
     """The admin API has no login yet, so it stays on this machine unless that is said in so many
     words. Raises SettingsError."""
     host, _ = split_address(settings.admin.bind)
-    if is_loopback(host):
-        return
-    if not settings.admin.allow_remote:
+    if not is_loopback(host) and not settings.admin.allow_remote:
         raise SettingsError(
             f"'admin.bind' is {settings.admin.bind}, which other machines can reach, and the admin "
             "API has no authentication; bind it to 127.0.0.1, or set 'admin.allow_remote' to true "
             "if something in front of it checks who asks"
         )
-    log.warning("the admin API on %s is open to the network, without a login", settings.admin.bind)
 
 
 def _listen(name: str, address: str) -> socket.socket:

@@ -50,7 +50,12 @@ def _decode62(text: str, size_bytes: int) -> bytes:
 @lru_cache(maxsize=65_536)
 def format_invocation_id(raw: bytes) -> str:
     """24 raw bytes (partition key, uuid; both big-endian) to ``inv_1`` and 33 digits."""
-    return "inv_1" + _encode62(raw[:8], _U64_WIDTH) + _encode62(raw[8:], _U128_WIDTH)
+    return "inv_1" + _encode_partition(raw[:8]) + _encode62(raw[8:], _U128_WIDTH)
+
+
+@lru_cache(maxsize=16_384)
+def _encode_partition(raw: bytes) -> str:
+    return _encode62(raw, _U64_WIDTH)
 
 
 def parse_invocation_id(text: str) -> bytes:

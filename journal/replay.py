@@ -7,6 +7,7 @@ Rules: service protocol 3.6 (ids), 5.4 (state), 5.11 (cancel), 6 (replay).
 """
 
 from collections import deque
+from collections.abc import Collection
 from enum import Enum, auto
 from typing import Final, TypeAlias, cast
 
@@ -68,6 +69,7 @@ class Replay:
     __slots__ = (
         "_call_ids",
         "_held_cancels",
+        "_ids",
         "_next_completion_id",
         "_next_signal",
         "_queue",
@@ -80,6 +82,7 @@ class Replay:
         "seen_count",
         "state",
         "state_complete",
+        "taken_count",
     )
 
     def __init__(self, start: Start) -> None:
@@ -100,7 +103,9 @@ class Replay:
         self._next_signal = FIRST_AWAKEABLE_SIGNAL
         self._ready: dict[Handle, Result | deque[SignalResult]] = {}
         self._call_ids: tuple[int, ...] | list[int] = ()
+        self._ids: dict[Handle, InvocationId] = {}
         self._held_cancels = 0
+        self.taken_count = 0  # results that were handed out
 
     def _split(self, entries: tuple[object, ...]) -> tuple[Command, ...]:
         commands: list[Command] = []
@@ -233,24 +238,36 @@ class Replay:
 
     def has(self, handle: Handle) -> bool:
         """Whether an await has already come across a result for ``handle``."""
-        return handle in self._ready
+        return handle in self._ready or handle in self._ids
+
+    def ready_among(self, handles: Collection[Handle]) -> list[Handle]:
+        """Those with a result that nobody took; costs what is ready, not what is asked for."""
+        if len(handles) <= len(self._ready):
+            return [each for each in handles if each in self._ready]
+        return [each for each in self._ready if each in handles]
 
     def take(self, handle: Handle) -> Result:
         """The result for ``handle``, which must be there. Ids of invocations stay available."""
+        if handle in self._ids:
+            return self._ids[handle]
+        self.taken_count += 1
         found = self._ready[handle]
         if isinstance(found, deque):
             result = found.popleft()
             if not found:
                 del self._ready[handle]
             return result
-        if type(found) is not InvocationId:
-            del self._ready[handle]
+        del self._ready[handle]
         return found
 
     def settle(self, missing: set[Handle], all_of: bool) -> bool:
-        """Drop from ``missing`` what is there; whether that satisfies the await."""
-        ready = self._ready
-        there = [handle for handle in missing if handle in ready]
+        """Drop from ``missing`` what is there; whether that satisfies the await.
+
+        Ids of invocations are only ever awaited alone.
+        """
+        there = self.ready_among(missing)
+        if len(missing) == 1 and not there and self._ids:
+            there = [handle for handle in missing if handle in self._ids]
         missing.difference_update(there)
         return not missing if all_of else bool(there)
 
@@ -277,8 +294,12 @@ class Replay:
     def _store(self, notification: Notification) -> Handle:
         """Keep the first result for each completion and every one for each signal."""
         if type(notification) is Completion:
-            self._ready.setdefault(notification.completion_id, notification.result)
-            return notification.completion_id
+            completion_id, result = notification.completion_id, notification.result
+            if type(result) is InvocationId:
+                self._ids.setdefault(completion_id, result)
+            else:
+                self._ready.setdefault(completion_id, result)
+            return completion_id
         assert type(notification) is Signal
         signal = notification.signal
         handle: Handle = -signal if isinstance(signal, int) else signal
@@ -298,7 +319,7 @@ class Replay:
         Consumes notifications; a further cancel signal among them is held for a later await.
         """
         queue = self._queue
-        unknown: set[Handle] = {each for each in self._call_ids if each not in self._ready}
+        unknown: set[Handle] = {each for each in self._call_ids if each not in self._ids}
         while unknown and queue:
             handle = self._store(queue.popleft())
             if handle == _CANCEL:
@@ -313,9 +334,7 @@ class Replay:
     def cancel_calls(self) -> None:
         """Pass the cancellation on to every call made so far. Raises JournalMismatch."""
         for each in self._call_ids:
-            callee = self._ready[each]
-            assert type(callee) is InvocationId
-            self.issue(SendSignal(callee.id, CANCEL_SIGNAL, Void()))
+            self.issue(SendSignal(self._ids[each].id, CANCEL_SIGNAL, Void()))
 
     # ---- blocked --------------------------------------------------------------------------------
 

@@ -54,11 +54,35 @@ async def as_completed(
     *futures: RestateDurableFuture[T],
 ) -> AsyncIterator[RestateDurableFuture[T]]:
     """Yields the futures as they complete: ``async for future in as_completed(a, b): ...``."""
-    waiting = list(futures)
-    while waiting:
-        completed, waiting = await wait_completed(*waiting)
+    if not futures:
+        return
+    attempt, durable = checked(futures)
+    replay = attempt.replay
+    waiting: dict[Handle, list[DurableFuture[T]]] = {}
+    completed = [each for each in durable if each.is_completed]
+    for each in durable:
+        if not each.is_completed:
+            waiting.setdefault(each.handle, []).append(each)
+    order = {handle: index for index, handle in enumerate(waiting)}
+    while True:
         for each in completed:
+            count = replay.taken_count + (not each.is_taken)
             yield each
+            if replay.taken_count > count or not each.is_taken:  # the body awaited others
+                completed.extend(_withdraw_taken(waiting))
+        if not waiting:
+            return
+        if not (there := replay.ready_among(waiting)):
+            await wait_for(attempt, set(waiting), False)
+            there = replay.ready_among(waiting)
+        there.sort(key=order.__getitem__)
+        completed = [each for handle in there for each in waiting.pop(handle)]
+
+
+def _withdraw_taken(waiting: dict[Handle, list[DurableFuture[T]]]) -> list[DurableFuture[T]]:
+    """Take out the futures whose result somebody took meanwhile."""
+    taken = [handle for handle, each in waiting.items() if each[0].is_completed]
+    return [each for handle in taken for each in waiting.pop(handle)]
 
 
 async def wait_completed(

@@ -171,19 +171,23 @@ class System(RestateClient):
         name = service if isinstance(service, str) else service.name
         return await self.engine.state(name, key)
 
+    async def operate(self, invocation_id: str, op: Op) -> OpResult:
+        """Carry out one operation on one invocation; durable when this returns."""
+        return await self.engine.operate(invocation_id, op)
+
     async def cancel(self, invocation_id: str) -> OpResult:
         """Ask an invocation to stop; it may clean up first."""
-        return await self.engine.operate(invocation_id, Op.CANCEL)
+        return await self.operate(invocation_id, Op.CANCEL)
 
     async def kill(self, invocation_id: str) -> OpResult:
         """End an invocation, and what it called, without asking."""
-        return await self.engine.operate(invocation_id, Op.KILL)
+        return await self.operate(invocation_id, Op.KILL)
 
     async def pause(self, invocation_id: str) -> OpResult:
-        return await self.engine.operate(invocation_id, Op.PAUSE)
+        return await self.operate(invocation_id, Op.PAUSE)
 
     async def resume(self, invocation_id: str) -> OpResult:
-        return await self.engine.operate(invocation_id, Op.RESUME)
+        return await self.operate(invocation_id, Op.RESUME)
 
     async def invocation(self, invocation_id: str) -> InvocationInfo | None:
         """One invocation as operators see it; None where it is unknown."""

@@ -95,6 +95,11 @@ class DurableFuture(RestateDurableFuture[T]):
         return self._result is not None or self._attempt.replay.has(self.handle)
 
     @property
+    def is_taken(self) -> bool:
+        """Whether this future holds its result."""
+        return self._result is not None
+
+    @property
     def attempt(self) -> "AttemptCore":
         return self._attempt
 

@@ -7,7 +7,6 @@ plain functions, one for plain run closures, so that a handler can always wait f
 import asyncio
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from perdure.attempt import HandlerAttempt
@@ -15,6 +14,7 @@ from perdure.attempt_core import AttemptCore
 from perdure.entry_codec import JournalValueCodec
 from perdure.handler import Handler
 from perdure.journal.attempt import Attempt, Failed, Sink, Start
+from perdure.pool import ClosurePool
 from perdure.threads import BlockingAttempt, HandlerThreads
 
 _UNKNOWN_HANDLER = 404
@@ -46,7 +46,7 @@ class Hosted:
         }
         size = threads or min(32, (os.cpu_count() or 1) + 4)
         self.codec = codec
-        self.run_pool = ThreadPoolExecutor(size, thread_name_prefix="perdure-run")
+        self.run_pool = ClosurePool(size)
         self.handler_threads = HandlerThreads(size)
         self._attempts: set[AttemptCore] = set()
 
@@ -74,7 +74,7 @@ class Hosted:
         """Abort what is left and let idle threads go; threads in user code end when that does."""
         for attempt in tuple(self._attempts):
             attempt.abort()
-        self.run_pool.shutdown(wait=False, cancel_futures=True)
+        self.run_pool.close()
         self.handler_threads.close()
 
 

@@ -9,8 +9,7 @@ import asyncio
 import contextvars
 import inspect
 import traceback
-from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ import msgspec
 from perdure.context import RunOptions
 from perdure.current import InsideRun, operating_for
 from perdure.journal.attempt import Barrier, Failed, Frame, ProposeRun
-from perdure.journal.entries import Failure, Outcome, Value
+from perdure.journal.entries import Failure, Value
 from perdure.journal.errors import (
     RetryableError,
     TerminalError,
@@ -29,6 +28,7 @@ from perdure.journal.errors import (
 from perdure.journal.replay import Handle
 from perdure.journal.retry import next_delay_ms
 from perdure.journal.schema import RetryPolicy
+from perdure.pool import ClosurePool
 from perdure.serde import DefaultSerde, Serde, write_value
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def check_action(name: object, action: object) -> None:
 class PendingRun:
     """A run that user code has issued. Its closure is dropped once it has been started."""
 
-    __slots__ = ("action", "awaited", "command_index", "context", "name", "policy", "serde")
+    __slots__ = ("action", "awaited", "command_index", "context", "name", "policy", "serde", "started_ms")
 
     def __init__(
         self,
@@ -157,6 +157,7 @@ class PendingRun:
         self.command_index = command_index
         self.context = contextvars.copy_context()
         self.awaited = False
+        self.started_ms = 0
 
 
 class Runs:
@@ -164,7 +165,7 @@ class Runs:
 
     __slots__ = ("_attempt", "_pool", "_starting", "_tasks", "executing", "issued")
 
-    def __init__(self, attempt: "AttemptCore", pool: Executor) -> None:
+    def __init__(self, attempt: "AttemptCore", pool: ClosurePool) -> None:
         self._attempt = attempt
         self._pool = pool
         self._starting: dict[int, PendingRun] = {}
@@ -186,11 +187,39 @@ class Runs:
         run = self._starting.pop(completion_id, None)
         if run is None:
             return
+        run.started_ms = self._attempt.sink.now_ms()
+        run.context.run(operating_for.set, InsideRun(self._attempt, run.name))
+        if inspect.iscoroutinefunction(run.action):
+            try:
+                pending = run.action()
+            except Exception as error:  # such as arguments that do not fit
+                return self._finish(completion_id, run, None, error)
+            return self._spawn(completion_id, run, pending)
+
+        def done(value: Any, error: BaseException | None) -> None:
+            if error is None and inspect.isawaitable(value):  # a lambda around a coroutine function
+                self._spawn(completion_id, run, value)
+            else:
+                self._finish(completion_id, run, value, error)
+
+        self._pool.submit(partial(run.context.run, run.action), done)
+
+    def _spawn(self, completion_id: int, run: PendingRun, pending: Awaitable[Any]) -> None:
         task = self._attempt.loop.create_task(
-            self._execute(completion_id, run), context=run.context
+            self._await(completion_id, run, pending), context=run.context
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _await(self, completion_id: int, run: PendingRun, pending: Awaitable[Any]) -> None:
+        try:
+            value = await pending
+        except BaseException as error:
+            self._finish(completion_id, run, None, error)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        else:
+            self._finish(completion_id, run, value, None)
 
     def cancel(self) -> None:
         """The attempt is over: closures that still run get cancelled, threads are left alone."""
@@ -215,37 +244,29 @@ class Runs:
             if not run.awaited and not has(completion_id)
         ]
 
-    async def _execute(self, completion_id: int, run: PendingRun) -> None:
+    def _finish(
+        self, completion_id: int, run: PendingRun, value: Any, error: BaseException | None
+    ) -> None:
+        """The closure is through: propose its result, or see what its policy says."""
         attempt = self._attempt
-        operating_for.set(InsideRun(attempt, run.name))
-        started_ms = attempt.sink.now_ms()
-        try:
-            value = await self._call(run.action)
-            content = write_value(run.serde, value, "the result of run", run.name)
-            if attempt.codec is not None:
-                content = attempt.codec.encode(content)
-            outcome: Outcome = Value(content)
-        except TerminalError as e:
-            outcome = Failure(e.status_code, e.message, e.metadata or {})
-        except BaseException as e:
-            self.executing -= 1
-            if attempt.closed is not None:
-                return  # cancelled, or too late
-            if isinstance(e, KeyboardInterrupt):
-                raise
-            self._failed(completion_id, run, e, attempt.sink.now_ms() - started_ms)
-            return
+        if attempt.closed is not None:
+            return  # cancelled, or too late
         self.executing -= 1
-        attempt.propose(ProposeRun(completion_id, outcome))
-
-    async def _call(self, action: Callable[[], Any]) -> Any:
-        if inspect.iscoroutinefunction(action):
-            return await action()
-        inside = contextvars.copy_context()
-        result = await self._attempt.loop.run_in_executor(self._pool, inside.run, action)
-        if inspect.isawaitable(result):  # such as a lambda around a coroutine function
-            return await result
-        return result
+        if error is None:
+            try:
+                content = write_value(run.serde, value, "the result of run", run.name)
+                if attempt.codec is not None:
+                    content = attempt.codec.encode(content)
+            except Exception as e:
+                error = e
+            else:
+                return attempt.propose(ProposeRun(completion_id, Value(content)))
+        if isinstance(error, TerminalError):
+            failure = Failure(error.status_code, error.message, error.metadata or {})
+            return attempt.propose(ProposeRun(completion_id, failure))
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        self._failed(completion_id, run, error, attempt.sink.now_ms() - run.started_ms)
 
     def _failed(
         self, completion_id: int, run: PendingRun, error: BaseException, duration_ms: int

@@ -17,15 +17,26 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from msgspec.structs import replace
 
+from perdure.definition import Definition
 from perdure.embedded import Services, System
+from perdure.journal.entries import AttachTarget, Outcome
 from perdure.journal.errors import StoreFailed
-from perdure.journal.requests import Accepted, Answer, Invoke, NotFound, NotReady
+from perdure.journal.requests import (
+    Accepted,
+    Answer,
+    InvocationInfo,
+    Invoke,
+    NotFound,
+    Op,
+    OpResult,
+)
 from perdure.journal.schema import Defaults
 
 if TYPE_CHECKING:
@@ -70,6 +81,10 @@ class TestSystem(System):
         await super().start()
         self._up.set()
 
+    async def stop(self) -> None:
+        self._up.clear()
+        await super().stop()
+
     async def crash_and_restart(self) -> None:
         """As ``kill -9`` and a new process: only what was synced is there afterwards."""
         self._up.clear()
@@ -102,13 +117,41 @@ class TestSystem(System):
         )
         return _Watched(store, self._committed)
 
-    def _committed(self) -> None:
+    async def _committed(self) -> None:
         self.commit_count += 1
         if self.commit_count == self._crash_after:
             loop = asyncio.get_running_loop()
             self._crashing = loop.create_task(self.crash_and_restart())
+            if self._rng.random() < 0.5:
+                await loop.create_future()  # nobody hears of this commit: its acts are lost
 
     # ---- callers outlive a crash
+
+    async def fetch(self, target: AttachTarget, wait: bool) -> bytes | None:
+        return await self._outlive(partial(super().fetch, target, wait))
+
+    async def complete_awakeable(self, awakeable_id: str, result: Outcome) -> None:
+        await self._outlive(partial(super().complete_awakeable, awakeable_id, result))
+
+    async def state(self, service: str | Definition, key: str) -> dict[str, bytes]:
+        return await self._outlive(partial(super().state, service, key))
+
+    async def operate(self, invocation_id: str, op: Op) -> OpResult:
+        return await self._outlive(partial(super().operate, invocation_id, op))
+
+    async def invocation(self, invocation_id: str) -> InvocationInfo | None:
+        return await self._outlive(partial(super().invocation, invocation_id))
+
+    async def invocations(self, **filter: str) -> list[InvocationInfo]:
+        return await self._outlive(partial(super().invocations, **filter))
+
+    async def _outlive(self, ask: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            await self._up.wait()
+            try:
+                return await ask()
+            except StoreFailed:
+                await asyncio.sleep(0)
 
     async def _call_invoke(self, invoke: Invoke) -> Answer:
         named = replace(invoke, id=self.engine.new_id(invoke))
@@ -143,7 +186,7 @@ class TestSystem(System):
 class _Watched:
     """A store that tells of each durable commit; virtual time stands still while it writes."""
 
-    def __init__(self, store: "Store", committed: Callable[[], None]) -> None:
+    def __init__(self, store: "Store", committed: Callable[[], Awaitable[None]]) -> None:
         self._store = store
         self._committed = committed
         self.max_group_bytes = store.max_group_bytes
@@ -162,7 +205,7 @@ class _Watched:
     async def append(self, group: "Group", after: "Tail") -> "Tail":
         with _outside_work():
             tail = await self._store.append(group, after)
-        self._committed()
+        await self._committed()
         return tail
 
     async def close(self) -> None:
@@ -251,6 +294,7 @@ def crash_at_every_commit(
     seed: int = 0,
     storage: Storage = "memory",
     always_replay: bool = False,
+    defaults: Defaults | None = None,
 ) -> list[T]:
     """Run the scenario once for every place between two commits, with a crash there.
 
@@ -273,6 +317,7 @@ def crash_at_every_commit(
                 seed=seed,
                 storage=storage,
                 always_replay=always_replay,
+                defaults=defaults,
                 crash_after_commit=n or None,
             )
         )

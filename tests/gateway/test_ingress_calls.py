@@ -231,7 +231,8 @@ UNKNOWN = (
         ("POST", "/Greeter/greet", {}, b"1", 400, "input validation error: Empty content-type"),
         ("POST", "/Greeter/greet?delay=x", {}, b"1", 400, "input validation error: Empty content-type"),
         ("POST", "/Greeter/noInput", JSON, b"", 400,
-         "input validation error: Expected body and content-type to be empty, but wasn't with content-type 'Some(\"application/json\")'"),
+         "input validation error: Expected body and content-type to be empty, but wasn't with "
+         "content-type 'Some(\"application/json\")'"),
         ("POST", "/Greeter/greet", {"x-restate-limit-key": "a"}, b"", 400,
          "limit-key requires a scope to be set"),
         ("POST", "/Greeter/greet?Limit-Key=a/b/", {}, b"", 400, "limit-key requires a scope to be set"),
@@ -287,7 +288,8 @@ def test_the_handler_sees_path_and_headers_in_order_each_once() -> None:
             b"POST /Greeter/headers?x=1&y=2%20z HTTP/1.1\r\nHost: h\r\nConnection: close\r\n"
             b"X-Two: first\r\nIdempotency-Key: i\r\nIdempotency-Expires: never\r\n"
             b"Authorization: Bearer t\r\nX-Two: second\r\n"
-            b"X-Restate-Ingress-Path: forged\r\nContent-Length: 1\r\nContent-Type: a/b\r\nX-Tab: a\tb\r\n\r\n1"
+            b"X-Restate-Ingress-Path: forged\r\nContent-Length: 1\r\n"
+            b"Content-Type: a/b\r\nX-Tab: a\tb\r\n\r\n1"
         )
         assert (await ask(on.ingress_port, raw))[0] == 200
         assert on.runtime.invokes[0].headers == (

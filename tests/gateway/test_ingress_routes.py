@@ -23,6 +23,7 @@ from tests.gateway.runtime import example_services
 
 SERVICES = example_services()
 GREETER, COUNTER, FLOW = (SERVICES[name] for name in ("Greeter", "Counter", "Flow"))
+NO_SERVICE = "service '{}' not found, make sure to register the service before calling it."
 ID = "inv_12kpUQONmeFb40HPiUbKSfrH18FxSmvYzH"
 
 
@@ -78,10 +79,10 @@ def test_each_shape_has_its_route(target: str, route: Route) -> None:
         ("/health", 400, "bad path: /health"),
         ("/a/b/c/d/e/f/g/h", 400, "bad path: /a/b/c/d/e/f/g/h"),
         ("/openapi/x", 404, "not found"),
-        ("/Nope/greet", 404, "service 'Nope' not found, make sure to register the service before calling it."),
-        ("/greeter/greet", 404, "service 'greeter' not found, make sure to register the service before calling it."),
-        ("/Gr%65eter/greet", 404, "service 'Gr%65eter' not found, make sure to register the service before calling it."),
-        ("/Restate/health", 404, "service 'Restate' not found, make sure to register the service before calling it."),
+        ("/Nope/greet", 404, NO_SERVICE.format("Nope")),
+        ("/greeter/greet", 404, NO_SERVICE.format("greeter")),
+        ("/Gr%65eter/greet", 404, NO_SERVICE.format("Gr%65eter")),
+        ("/Restate/health", 404, NO_SERVICE.format("Restate")),
         ("/restate/foo/bar", 404, "not found"),
         ("/restate/healthz", 404, "not found"),
         (f"/restate/signals/{ID}/n/resolve", 404, "not found"),

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_perdure_toml_lists_exactly_every_setting_with_its_default() -> None:
 
 def test_each_setting_in_perdure_toml_has_its_meaning_above_it() -> None:
     lines = (CONF / "perdure.toml").read_text().splitlines()
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         if re.match(r"[a-z_]+ = ", line):
             assert before.startswith("# "), line
 

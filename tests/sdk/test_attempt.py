@@ -122,6 +122,17 @@ async def timers(ctx: ObjectContext) -> list[str]:
 
 
 @counter.handler()
+async def loops(ctx: ObjectContext) -> list[str]:
+    naps = [ctx.sleep(timedelta(seconds=n), name=str(n)) for n in (4, 1, 3, 2)]
+    order = []
+    async for each in as_completed(*naps, naps[0]):
+        order.append(repr(each)[-3:-1])
+        if len(order) == 1:
+            await naps[3]  # while the yielded one is never awaited
+    return order
+
+
+@counter.handler()
 async def waits(ctx: ObjectContext) -> list[Any]:
     naps = [ctx.sleep(timedelta(seconds=n), name=str(n)) for n in (3, 1, 2)]
     done, waiting = await wait_completed(*naps)
@@ -178,6 +189,7 @@ FEATURES: dict[str, dict[str, Any]] = {
         "callees": {"Echo/say": lambda body: Value(body), "Counter/add": lambda body: Value(b"3")}
     },
     "Counter/timers": {},
+    "Counter/loops": {},
     "Counter/waits": {},
     "Counter/failing_call": {"callees": {"Echo/say": lambda _: Failure(418, "tea", {"a": "b"})}},
     "Counter/sagas": {},
@@ -215,6 +227,7 @@ EXPECTED: dict[str, Callable[[Any], bool]] = {
     "Counter/timers": lambda v: (
         v == ["fast", "<durable future of sleep 'third'>", "<durable future of sleep 'slow'>"]
     ),
+    "Counter/loops": lambda v: v == ["1'", "2'", "3'", "4'", "4'"],
     "Counter/waits": lambda v: v == [1, "<durable future of sleep '1'>", 2, 2],
     "Counter/failing_call": lambda v: v == "418 tea {'a': 'b'}",
     "Flow/approve": lambda v: v == ["yes", 409, {"n": 1}, "yes"],

@@ -1,0 +1,26 @@
+"""The fixture ``run``: a scenario in each of the four modes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.features.modes import Effects, Mode, Scenario, carry_out
+
+Run = Callable[..., list[Any]]
+
+
+@pytest.fixture(params=list(Mode), ids=str)
+def run(request: pytest.FixtureRequest) -> Run:
+    """``run(scenario, services)``, as ``carry_out`` does."""
+    mode = request.param
+
+    def run(scenario: Scenario, services: Any, **options: Any) -> list[Any]:
+        return carry_out(mode, scenario, services, **options)
+
+    return run
+
+
+@pytest.fixture
+def effects() -> Effects:
+    return Effects()

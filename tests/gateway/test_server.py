@@ -1,0 +1,119 @@
+"""Starting and stopping: addresses that cannot be had, draining, cutting."""
+
+import asyncio
+import socket
+
+import httpx
+import pytest
+
+from perdure.gateway import server
+from perdure.gateway.settings import Admin, Engine, Ingress, Settings, SettingsError
+from perdure.journal.entries import Outcome, Value
+from perdure.journal.requests import Invoke
+from tests.gateway.runtime import MemoryRuntime
+from tests.gateway.serving import FREE_PORT, serving, settings
+
+
+def refused(config: Settings) -> str:
+    with pytest.raises(SettingsError) as raised:
+        asyncio.run(server.start(MemoryRuntime(), config))
+    return str(raised.value)
+
+
+def test_a_port_in_use_names_the_setting_and_the_flag() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        message = refused(Settings(ingress=Ingress(bind=address), admin=Admin(bind=FREE_PORT)))
+        assert f"{address} is already in use" in message
+        assert "--ingress HOST:PORT" in message
+        message = refused(Settings(ingress=Ingress(bind=FREE_PORT), admin=Admin(bind=address)))
+        assert "--admin HOST:PORT" in message
+
+
+def test_the_sockets_are_closed_again_when_the_second_cannot_be_had() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = f"127.0.0.1:{probe.getsockname()[1]}"
+        probe.close()
+        taken_address = f"127.0.0.1:{taken.getsockname()[1]}"
+        refused(Settings(ingress=Ingress(bind=free), admin=Admin(bind=taken_address)))
+        with socket.create_server(("127.0.0.1", int(free.rpartition(":")[2]))):
+            pass
+
+
+def test_an_address_of_nowhere_is_explained() -> None:
+    for address in ("host.invalid:1", "192.0.2.1:1"):
+        message = refused(Settings(ingress=Ingress(bind=address), admin=Admin(bind=FREE_PORT)))
+        assert message.startswith(f"cannot listen on {address} ('ingress.bind')")
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:9070", "example.org:9070"])
+def test_the_admin_api_stays_on_this_machine(address: str) -> None:
+    message = refused(Settings(ingress=Ingress(bind=FREE_PORT), admin=Admin(bind=address)))
+    assert "admin.allow_remote" in message
+    assert "no authentication" in message
+
+
+def test_a_remote_admin_api_must_be_allowed_and_is_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def run() -> None:
+        admin = Admin(bind="0.0.0.0:0", allow_remote=True)
+        config = Settings(ingress=Ingress(bind=FREE_PORT), admin=admin)
+        async with serving(config=config) as on:
+            url = f"http://127.0.0.1:{on.admin_port}/health"
+            assert (await on.admin.get(url, headers={"host": "perdure.corp"})).status_code == 200
+
+    asyncio.run(run())
+    assert "without a login" in caplog.text
+
+
+def test_requests_in_flight_are_answered_before_the_server_stops() -> None:
+    async def run() -> None:
+        arrived, go = asyncio.Event(), asyncio.Event()
+
+        async def work(invoke: Invoke) -> Outcome:
+            arrived.set()
+            await go.wait()
+            return Value(b"1")
+
+        async with serving() as on:
+            on.runtime.functions["Greeter/greet"] = work
+            waiting = asyncio.ensure_future(on.ingress.post("/Greeter/greet"))
+            await arrived.wait()
+            stopping = asyncio.ensure_future(on.gateway.stop())
+            while not on.gateway.servers[0].is_draining:
+                await asyncio.sleep(0)
+            go.set()
+            response = await waiting
+            assert (response.status_code, response.content) == (200, b"1")
+            assert response.headers["connection"] == "close"
+            await stopping
+            with pytest.raises(httpx.ConnectError):
+                await on.ingress.get("/restate/health")
+
+    asyncio.run(run())
+
+
+def test_what_is_not_done_in_time_is_cut_and_its_invocation_goes_on() -> None:
+    async def run() -> None:
+        arrived, go = asyncio.Event(), asyncio.Event()
+
+        async def work(invoke: Invoke) -> Outcome:
+            arrived.set()
+            await go.wait()
+            return Value(b"1")
+
+        config = settings(engine=Engine(shutdown_timeout_ms=10))
+        async with serving(config=config) as on:
+            on.runtime.functions["Greeter/greet"] = work
+            waiting = asyncio.ensure_future(on.ingress.post("/Greeter/greet"))
+            await arrived.wait()
+            await on.gateway.stop()
+            with pytest.raises(httpx.RemoteProtocolError):
+                await waiting
+            go.set()
+            (task,) = on.runtime.tasks.values()
+            assert await task == Value(b"1")
+
+    asyncio.run(run())
