@@ -303,6 +303,8 @@ class Engine:
         """Back-pressure, and the limits of what may wait here."""
         if len(self._futures) >= self._options.in_flight_limit:
             raise Overloaded(f"{len(self._futures)} requests are in flight; try again later")
+        if not partition.has_room():
+            raise Overloaded("the disk is nearly full; free some space, nothing is lost")
         key = invoke.key
         if key is not None:
             if len(key.encode()) > keys.MAX_TEXT_BYTES:

@@ -136,6 +136,7 @@ class Partition:
         self._intensity = Intensity(options.restart_limit, options.restart_window_s)
         self._tasks: list[asyncio.Task[None]] = []
         self._has_actors = asyncio.Event()
+        self._has_room, self._ask_room_at_s = True, 0.0
         self.cell: Cell
 
     # ---- start and stop
@@ -179,6 +180,14 @@ class Partition:
         if later or self.tables.has_open_writes:
             self.commits.add(later)
 
+    def has_room(self) -> bool:
+        """Whether the disk has room for new work; asked at most once a second."""
+        now_s = self._loop.time()
+        if now_s >= self._ask_room_at_s:
+            self._ask_room_at_s = now_s + 1.0
+            self._has_room = self.store.has_room()
+        return self._has_room
+
     async def room(self) -> None:
         """Back-pressure: wait while the open group is too large to take more from outside."""
         while self.tables.open_bytes > _BACK_PRESSURE_BYTES:
@@ -192,8 +201,6 @@ class Partition:
         last = type(burst.frames[-1])
         if last in (Ended, Suspended, Failed):
             self.attempts.remove(burst.id)
-            if last is Failed:
-                self._log_failure(burst)
         else:
             self.attempts.spoke(opened, self._loop.time())
         self._frames(burst.id, burst.attempt, burst.frames)
@@ -229,9 +236,7 @@ class Partition:
             case AwaitEnd():
                 self._outside.await_end(act.token, act.id)
             case Report():
-                id = format_invocation_id(act.id)
-                level = logging.ERROR if act.level == "error" else logging.WARNING
-                log.log(level, "%s %s", id, act.text, extra={"invocation_id": id})
+                self._report(act)
             case _:
                 assert_never(act)
         return True
@@ -250,6 +255,16 @@ class Partition:
                     opened.actor.deliver(message, self.cell)
             case _:
                 raise AssertionError(f"not an act for after the commit: {act!r}")
+
+    def _report(self, act: Report) -> None:
+        extra = {
+            "invocation_id": format_invocation_id(act.id),
+            "target": act.target,
+            "attempt": act.attempt,
+            "stacktrace": act.stacktrace,
+        }
+        level = logging.ERROR if act.level == "error" else logging.WARNING
+        log.log(level, "%s", act.text, extra=extra)
 
     def _start_attempt(self, act: StartAttempt) -> None:
         record = self.tables.invocation(act.id)
@@ -300,21 +315,6 @@ class Partition:
         return {k: state[k] for k in handler.eager_keys if k in state}, False
 
     # ---- failures
-
-    def _log_failure(self, burst: Burst) -> None:
-        failure = burst.frames[-1]
-        assert isinstance(failure, Failed)
-        record = self.tables.invocation(burst.id)
-        where = f"{record.service}/{record.handler}" if record is not None else "?"
-        id = format_invocation_id(burst.id)
-        log.warning(
-            "attempt %d of %s failed: %s\n%s",
-            burst.attempt,
-            where,
-            failure.message,
-            failure.stacktrace,
-            extra={"invocation_id": id, "target": where, "attempt": burst.attempt},
-        )
 
     def _handler_missing(self, act: StartAttempt, record: Invocation) -> None:
         reason = (

@@ -18,6 +18,7 @@ from perdure.gateway.logs import escape
 from perdure.journal import keys
 from perdure.journal.errors import StoreError
 from perdure.journal.inspection import Inspection, inspect
+from perdure.journal.rows import check_row
 
 _TABLES = {
     tag[0]: name
@@ -46,7 +47,7 @@ def doctor(data: Path, as_json: bool) -> None:
     if not data.is_dir():
         raise NotFound(f"there is no directory {data}")
     try:
-        report = inspect(data)
+        report = inspect(data, check_row)
     except StoreError as e:
         raise Failure(str(e)) from e
     if as_json:

@@ -1,6 +1,7 @@
 """Structured logs on standard error: human lines or JSON lines, one record a line.
 
-Records may carry ``invocation_id``, ``target`` and ``attempt`` (``logger.info(..., extra={...})``).
+Records carry ``invocation_id``, ``target`` and ``attempt``: a handler's lines by themselves, others by
+``logger.info(..., extra={...})``; ``stacktrace`` is shown as a traceback. What a replay logs is dropped.
 What users or callers wrote never reaches a terminal raw: control characters are escaped, and a
 traceback is indented so that no line of it can pass for a record. Source: reliability S17.
 """
@@ -13,6 +14,8 @@ from typing import Final, TextIO
 import msgspec
 
 from perdure.gateway.settings import Log, LogFormat
+from perdure.logcontext import InvocationFields
+from perdure.logging import RestateLoggingFilter
 
 FIELDS: Final = ("invocation_id", "target", "attempt")
 _TRACEBACK_INDENT: Final = "    | "
@@ -41,6 +44,8 @@ def configure(settings: Log, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream or sys.stderr)
     is_json = settings.format is LogFormat.JSON
     handler.setFormatter(JsonFormatter() if is_json else HumanFormatter())
+    handler.addFilter(InvocationFields())
+    handler.addFilter(RestateLoggingFilter())  # what a replay logs was logged before
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
@@ -74,6 +79,8 @@ class HumanFormatter(logging.Formatter):
             parts.append(self.formatException(record.exc_info))
         if record.stack_info:
             parts.append(self.formatStack(record.stack_info))
+        if stacktrace := getattr(record, "stacktrace", ""):  # of another thread, or of an attempt
+            parts.append(stacktrace.rstrip("\n"))
         return "\n".join(parts)
 
 
@@ -97,7 +104,7 @@ class JsonFormatter(HumanFormatter):
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    return {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}
+    return {name: value for name in FIELDS if (value := getattr(record, name, None))}
 
 
 def _json_value(value: object) -> object:

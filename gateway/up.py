@@ -15,6 +15,7 @@ import uvloop
 
 from perdure.actors.engine import EngineOptions
 from perdure.actors.partition import PartitionOptions
+from perdure.actors.watchdog import Watchdog
 from perdure.embedded import System
 from perdure.gateway import server
 from perdure.gateway.settings import Settings
@@ -49,6 +50,8 @@ async def _serve(settings: Settings, system: System) -> None:
         loop.add_signal_handler(signum, stopping.set)
     server.check_admin_address(settings)
     await system.start()
+    watchdog = Watchdog(settings.engine.slow_handler_warning_ms / 1000)
+    watchdog.start()
     gc.collect()
     gc.freeze()  # what is loaded stays; collecting it again and again would cost a tenth of the time
     gc.set_threshold(*_GC_THRESHOLDS)
@@ -61,6 +64,7 @@ async def _serve(settings: Settings, system: System) -> None:
         finally:
             await gateway.stop()
     finally:
+        watchdog.stop()
         await system.stop()
     _say("Stopped.")
 

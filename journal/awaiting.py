@@ -34,6 +34,13 @@ def satisfied(awaiting: Awaiting, notifications: Iterable[Notification]) -> bool
         return True
 
 
+def has_leaf(awaiting: Awaiting) -> bool:
+    """Whether anything at all can end the wait."""
+    if awaiting.completions or awaiting.signals:
+        return True
+    return any(has_leaf(each) for each in awaiting.nested)
+
+
 def notification_id(notification: Notification) -> NotificationId:
     if type(notification) is Completion:
         return ("completion", notification.completion_id)

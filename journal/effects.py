@@ -49,6 +49,7 @@ from perdure.journal.entries import (
 )
 from perdure.journal.errors import BadId, PerdureError
 from perdure.journal.events import Entropy, SetTimer
+from perdure.journal.keys import MAX_TEXT_BYTES
 from perdure.journal.records import Address, Completed, Invocation, Promise, Waiter
 from perdure.journal.schema import Handler, HandlerType, ServiceType
 from perdure.journal.turn import Turn
@@ -72,9 +73,13 @@ class Caller(msgspec.Struct, frozen=True):
     id: bytes
     id_text: str
     attempt: int
+    created_at_ms: int
     handler: Handler
     address: Address
     entropy: Entropy
+
+    def waiter(self, completion_id: int) -> Waiter:
+        return Waiter(self.id, completion_id, self.created_at_ms)
 
 
 Effect = Callable[[Turn, Caller, Any], None]
@@ -156,7 +161,7 @@ def get_promise(turn: Turn, caller: Caller, command: GetPromise) -> None:
     promise = turn.promise(caller.address, command.key) or Promise()
     if promise.result is not None:
         return _complete(turn, caller, command.completion_id, promise.result)
-    waiters = (*promise.waiters, Waiter(caller.id, command.completion_id))
+    waiters = (*promise.waiters, caller.waiter(command.completion_id))
     turn.promises[(caller.address, command.key)] = Promise(None, waiters)
 
 
@@ -209,6 +214,8 @@ def resolve_callee(turn: Turn, command: Call | OneWayCall) -> Handler | Failure:
         return Failure(404, f"[RT0018] there is no handler {where} to call.{hint}")
     if not handler.keyed and command.key:
         return Failure(400, f"[RT0017] {where} is a plain service and takes no key")
+    if len(command.key) > MAX_TEXT_BYTES // 4 and len(command.key.encode()) > MAX_TEXT_BYTES:
+        return Failure(400, f"[RT0017] the call to {where} has a key over {MAX_TEXT_BYTES} bytes")
     if command.idempotency_key == "":
         return Failure(400, f"[RT0017] the call to {where} has an empty idempotency key")
     if command.scope is not None or command.limit_key is not None:
@@ -219,7 +226,7 @@ def resolve_callee(turn: Turn, command: Call | OneWayCall) -> Handler | Failure:
 def call(turn: Turn, caller: Caller, command: Call) -> None:
     turn.append(caller.id, command)
     handler = resolve_callee(turn, command)
-    waiter = Waiter(caller.id, command.completion_id)
+    waiter = caller.waiter(command.completion_id)
     if isinstance(handler, Failure):
         id = ids.fresh_id(command.service, None, turn.now_ms, caller.entropy.take(12))
         _tell_id(turn, caller, command.id_completion_id, id)
@@ -322,7 +329,7 @@ def attach(turn: Turn, caller: Caller, command: AttachInvocation) -> None:
     elif type(existing.status) is Completed:
         _complete(turn, caller, command.completion_id, existing.status.result)
     else:
-        _wait_for(turn, id, existing, Waiter(caller.id, command.completion_id))
+        _wait_for(turn, id, existing, caller.waiter(command.completion_id))
 
 
 def get_output(turn: Turn, caller: Caller, command: GetInvocationOutput) -> None:

@@ -268,3 +268,15 @@ def is_command(entry: Entry) -> bool:
 def type_name(entry: Entry) -> str:
     """The entry's tag, such as ``set_state``."""
     return str(entry.__struct_config__.tag)
+
+
+def payload_bytes(entry: object) -> int:
+    """The size of what a user put into an entry or a run's proposal, where that can be large."""
+    result = getattr(entry, "result", None)
+    if result is not None:
+        return len(result.content) if type(result) is Value else 0
+    for field in ("value", "parameter"):
+        content = getattr(entry, field, None)
+        if type(content) is bytes:
+            return len(content)
+    return 0

@@ -203,9 +203,12 @@ class AwaitEnd(Shape, frozen=True):
 class Report(Shape, frozen=True):
     """Something an operator should read in the log."""
 
-    level: str
+    level: str  # "warning" or "error"
     id: bytes
     text: str
+    target: str = ""
+    attempt: int = 0
+    stacktrace: str = ""
 
 
 Act: TypeAlias = (

@@ -21,9 +21,10 @@ from perdure.journal.entries import (
     Notification,
     Outcome,
     Signal,
+    Sleep,
     Void,
 )
-from perdure.journal.events import AbortAttempt, Complete, Entropy, Report, SetTimer, StartAttempt
+from perdure.journal.events import AbortAttempt, Complete, Entropy, Report, SetTimer
 from perdure.journal.ids import parse_invocation_id
 from perdure.journal.keys import ExpiryKind, TimerKind
 from perdure.journal.records import (
@@ -138,7 +139,7 @@ def run(turn: Turn, id: bytes, invocation: Invocation, arrival: int | None = Non
         del turn.rows[row]  # removed in this turn: it simply stays
     else:
         turn.rows[row] = b""
-    turn.acts.append(StartAttempt(id, attempt))
+    turn.start_attempt(id, attempt)
 
 
 def recover(turn: Turn, id: bytes) -> None:
@@ -149,7 +150,7 @@ def recover(turn: Turn, id: bytes) -> None:
         return
     attempt = invocation.attempt + 1
     turn.put(id, replace(invocation, attempt=attempt))
-    turn.acts.append(StartAttempt(id, attempt))
+    turn.start_attempt(id, attempt)
 
 
 # ---- notifications ------------------------------------------------------------------------------
@@ -184,7 +185,10 @@ def notify(turn: Turn, id: bytes, notification: Notification) -> None:
 
 
 def answer(turn: Turn, waiter: Waiter, result: Outcome) -> None:
-    """Complete the command of an invocation that waits for this result."""
+    """Complete the command of an invocation that waits for this result, unless it is a later life."""
+    invocation = turn.invocation(waiter.invocation)
+    if invocation is None or invocation.created_at_ms != waiter.created_at_ms:
+        return
     notify(turn, waiter.invocation, Completion(waiter.completion_id, result))
 
 
@@ -244,6 +248,16 @@ def fail(
     )
     noted = replace(invocation, last_failure=note, retry_count=invocation.retry_count + 1)
     turn.acts.append(AbortAttempt(id))
+    turn.acts.append(
+        Report(
+            "warning",
+            id,
+            f"the attempt failed: {failure.message}",
+            f"{invocation.service}/{invocation.handler}",
+            invocation.attempt,
+            failure.stacktrace,
+        )
+    )
     if failure.behavior is Behavior.PAUSE:
         return pause(turn, id, noted, failure.message)
     if failure.behavior is Behavior.FAIL:
@@ -275,12 +289,12 @@ def finish(turn: Turn, id: bytes, invocation: Invocation, result: Outcome) -> No
         turn.rows[keys.expiry(expires_at_ms, ExpiryKind.INVOCATION, id)] = b""
         journal_ms = invocation.journal_retention_ms
         if journal_ms == 0:
-            turn.forget_journal(id)
+            forget_journal(turn, id)
         elif journal_ms < keep_ms:
             turn.rows[keys.expiry(now_ms + journal_ms, ExpiryKind.JOURNAL, id)] = b""
     else:
-        turn.put(id, None)
-        turn.forget_journal(id)
+        forget_journal(turn, id)
+        _forget(turn, id, invocation)
     _leave(turn, id, invocation, result)
 
 
@@ -325,17 +339,36 @@ def kill(turn: Turn, id: bytes) -> None:
 
 
 def purge(turn: Turn, id: bytes, invocation: Invocation) -> None:
-    """Forget a completed invocation; a workflow's state and promises go with its run."""
+    """Forget a completed invocation."""
     status = invocation.status
     assert type(status) is Completed, "only completed invocations are purged"
-    turn.put(id, None)
-    turn.forget_journal(id)
+    forget_journal(turn, id)
     turn.rows[keys.expiry(status.expires_at_ms, ExpiryKind.INVOCATION, id)] = None
+    journal_ms = invocation.journal_retention_ms
+    if 0 < journal_ms < invocation.completion_retention_ms:
+        due_ms = status.completed_at_ms + journal_ms
+        turn.rows[keys.expiry(due_ms, ExpiryKind.JOURNAL, id)] = None
+    _forget(turn, id, invocation)
+
+
+def forget_journal(turn: Turn, id: bytes) -> None:
+    """Forget the entries, and the timers of sleeps that nobody sleeps any more."""
+    entries = turn.entries_from(id, 0)
+    fired = {e.completion_id for e in entries if type(e) is Completion}
+    for entry in entries:
+        if type(entry) is Sleep and entry.completion_id not in fired:
+            turn.clear_timer(entry.wake_up_at_ms, TimerKind.SLEEP, id, entry.completion_id)
+    turn.forget_journal(id)
+
+
+def _forget(turn: Turn, id: bytes, invocation: Invocation) -> None:
+    """A workflow's state and promises go with its run."""
+    turn.put(id, None)
     if invocation.type is HandlerType.WORKFLOW:
         address = invocation.address
         for name in turn.state(address):
             turn.set_state(address, name, None)
-        for name in turn.view.promise_names(address):
+        for name in turn.promise_names(address):
             turn.promises[(address, name)] = None
 
 

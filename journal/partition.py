@@ -13,6 +13,7 @@ from perdure.journal import invocation, keys, mailbox
 from perdure.journal.attempt import (
     AwaitingOn,
     Barrier,
+    Behavior,
     Ended,
     Failed,
     ProposeRun,
@@ -20,8 +21,9 @@ from perdure.journal.attempt import (
 from perdure.journal.attempt import (
     Suspended as SuspendedFrame,
 )
+from perdure.journal.awaiting import has_leaf
 from perdure.journal.effects import ALREADY_INVOKED, EFFECTS, Caller, Precondition, deliver_signal
-from perdure.journal.entries import Completion, Outcome, Output, Signal, Void
+from perdure.journal.entries import Completion, Outcome, Output, Signal, Void, payload_bytes
 from perdure.journal.events import (
     AbortAttempt,
     Attach,
@@ -57,6 +59,8 @@ from perdure.journal.records import (
 from perdure.journal.requests import Op, OpResult
 from perdure.journal.schema import HandlerType, RetryPolicy
 from perdure.journal.turn import Step, Turn, View
+
+MAX_PAYLOAD_BYTES = 32 << 20  # of one command or run result (service protocol 5.12)
 
 
 def step(view: View, event: Event) -> Step:
@@ -162,10 +166,18 @@ def _frames(turn: Turn, event: Frames) -> None:
     if handler is None:
         raise AssertionError(f"an attempt of {record.service}/{record.handler}, which is not known")
     caller = Caller(
-        id, format_invocation_id(id), record.attempt, handler, record.address, event.entropy
+        id,
+        format_invocation_id(id),
+        record.attempt,
+        record.created_at_ms,
+        handler,
+        record.address,
+        event.entropy,
     )
     commands = 0
     for frame in event.frames:
+        if payload_bytes(frame) > MAX_PAYLOAD_BYTES:
+            return _fail(turn, caller, _too_large(frame), commands)
         effect = EFFECTS.get(type(frame))
         if effect is not None:
             try:
@@ -183,6 +195,9 @@ def _frames(turn: Turn, event: Frames) -> None:
                 pass  # told for the operators' sake only
             case Ended():
                 return _ended(turn, id, event)
+            case SuspendedFrame() if not has_leaf(frame.awaiting):
+                failure = Failed(500, "[RT0012] the attempt suspended without awaiting anything")
+                return _fail(turn, caller, failure, commands)
             case SuspendedFrame():
                 status = Suspended(frame.awaiting, frame.seen_count)
                 return invocation.suspend(turn, id, _current(turn, id, commands), status)
@@ -192,6 +207,16 @@ def _frames(turn: Turn, event: Frames) -> None:
                 raise AssertionError(f"not a frame: {frame!r}")
     if commands and record.retry_count:
         turn.put(id, _current(turn, id, commands))
+
+
+def _too_large(frame: object) -> Failed:
+    size, name = payload_bytes(frame), type(frame).__name__
+    return Failed(
+        413,
+        f"[RT0003] {name} carries {size} bytes, the limit is {MAX_PAYLOAD_BYTES}; store large values "
+        "elsewhere and journal a reference",
+        behavior=Behavior.FAIL,  # the same code would do the same again
+    )
 
 
 def _current(turn: Turn, id: bytes, commands: int) -> Invocation:
@@ -232,7 +257,12 @@ def _last_output(turn: Turn, id: bytes) -> Outcome | None:
 
 
 def _timer(turn: Turn, event: TimerDue) -> None:
-    """Fire once: the row goes in the same change. A timer of an earlier life does nothing."""
+    """Fire once: the row goes in the same change, and without it nothing happens.
+
+    A timer of an earlier life does nothing either, and leaves the row alone where it is a later one's.
+    """
+    if turn.view.timer(event.key) != event.value:
+        return
     due_ms, kind, id, number = keys.split_timer(event.key)
     turn.rows[event.key] = None
     record = turn.invocation(id)
@@ -256,7 +286,7 @@ def _expired(turn: Turn, event: Expired) -> None:
     due_ms, _, _ = keys.split_expiry(event.key)
     if event.kind is ExpiryKind.JOURNAL:
         if record.status.completed_at_ms + record.journal_retention_ms == due_ms:
-            turn.forget_journal(event.id)
+            invocation.forget_journal(turn, event.id)
     elif record.status.expires_at_ms == due_ms:
         invocation.purge(turn, event.id, record)
 
@@ -276,7 +306,7 @@ def _operate(turn: Turn, event: Operate) -> OpResult:
             invocation.purge(turn, id, record)
             return OpResult.DONE
         if op is Op.PURGE_JOURNAL:
-            turn.forget_journal(id)
+            invocation.forget_journal(turn, id)
             return OpResult.DONE
         return OpResult.COMPLETED
     match op:

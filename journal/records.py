@@ -16,10 +16,15 @@ Address: TypeAlias = tuple[str, str]  # service and key of a virtual object or w
 
 
 class Waiter(Record, frozen=True):
-    """An invocation whose command ``completion_id`` waits for a result."""
+    """An invocation whose command ``completion_id`` waits for a result.
+
+    ``created_at_ms`` is the invocation's: ids that requests decide come again after a purge, and
+    the next life must not get what an earlier one asked for.
+    """
 
     invocation: bytes
     completion_id: int
+    created_at_ms: int
 
 
 class FailureNote(Record, frozen=True):

@@ -10,16 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from perdure.journal import keys, records
-from perdure.journal.entries import (
-    Completion,
-    Entry,
-    Input,
-    Output,
-    SetState,
-    Value,
-    decode_segment,
-    encode,
-)
+from perdure.journal.entries import Entry, decode_segment, encode, payload_bytes
 from perdure.journal.mailbox import EMPTY, Mailbox, enqueue
 from perdure.journal.records import Address, Invocation, Promise, Running
 from perdure.journal.schema import Handler
@@ -164,19 +155,30 @@ class Tables:
                     names[name] = promise is not None
         return sorted(name for name, exists in names.items() if exists)
 
+    def timer(self, key: bytes) -> bytes | None:
+        """The value of a timer's row."""
+        for group in (self._open, self._sealed):
+            if key in group.rows:
+                return group.rows[key]
+        return self._store.get(key)
+
     # ---- other reads
 
     def timers(self, after: bytes, until_ms: int, limit: int) -> list[Row]:
         """The first ``limit`` timer rows behind key ``after`` that are due at or before ``until_ms``."""
         stop = keys.timers_until(until_ms)
-        rows = dict(self._store.scan(after + b"\x00", stop, limit))
+        pending: dict[bytes, bytes | None] = {}
         for group in (self._sealed, self._open):
             for key, value in group.rows.items():
                 if after < key < stop and key[:1] == keys.TIMER:
-                    if value is None:
-                        rows.pop(key, None)
-                    else:
-                        rows[key] = value
+                    pending[key] = value
+        # as many more as may be gone already, so that none behind them is missed
+        rows = dict(self._store.scan(after + b"\x00", stop, limit + len(pending)))
+        for key, value in pending.items():
+            if value is None:
+                rows.pop(key, None)
+            else:
+                rows[key] = value
         return sorted(rows.items())[:limit]
 
     def running(self) -> list[bytes]:
@@ -236,9 +238,6 @@ class Tables:
         assert not self._sealed, "only one group is in flight at a time"
         group = self._open
         writes: list[Write] = []
-        for id in group.forgotten:
-            scan = self._store.scan(*keys.journal_range(id))
-            writes += [(key, None) for key, _ in scan]
         writes += group.rows.items()
         writes += group.state.items()
         for (address, name), promise in group.promises.items():
@@ -247,11 +246,16 @@ class Tables:
         for id, invocation in group.invocations.items():
             row = None if invocation is None else records.encode(invocation)
             writes.append((keys.INVOCATION + id, row))
+        journals: dict[bytes, bytes | None] = {}  # a forgotten one may have begun anew
+        for id in group.forgotten:
+            for key, _ in self._store.scan(*keys.journal_range(id)):
+                journals[key] = None
         for id, (first, entries) in group.entries.items():
             if group.size_bytes < SEGMENT_BYTES:
-                writes.append((keys.journal(id, first), encode(entries)))
+                journals[keys.journal(id, first)] = encode(entries)
             else:
-                writes += _segments(id, first, entries)
+                journals.update(_segments(id, first, entries))
+        writes += journals.items()
         if group.last_arrival is not None:
             writes.append((keys.LAST_ARRIVAL, keys.pack_number(group.last_arrival)))
         self._sealed, self._open = group, _Group()
@@ -292,7 +296,7 @@ class Tables:
         else:
             present[1].extend(entries)
         for entry in entries:
-            group.size_bytes += _ROW_BYTES + _payload_bytes(entry)
+            group.size_bytes += _ROW_BYTES + payload_bytes(entry)
 
     def _set_state(self, address: Address, name: str, value: bytes | None) -> None:
         self._open.state[keys.state(address, name)] = value
@@ -343,7 +347,7 @@ def _add_segment(segments: dict[int, list[Entry]], added: tuple[int, list[Entry]
         segments[first] = entries
 
 
-def _segments(id: bytes, first: int, entries: list[Entry]) -> Iterator[Write]:
+def _segments(id: bytes, first: int, entries: list[Entry]) -> Iterator[Row]:
     part: list[Entry] = []
     size = 0
     for index, entry in enumerate(entries, first):
@@ -351,18 +355,6 @@ def _segments(id: bytes, first: int, entries: list[Entry]) -> Iterator[Write]:
             yield keys.journal(id, index - len(part)), encode(part)
             part, size = [], 0
         part.append(entry)
-        size += _ROW_BYTES + _payload_bytes(entry)
+        size += _ROW_BYTES + payload_bytes(entry)
     if part:
         yield keys.journal(id, first + len(entries) - len(part)), encode(part)
-
-
-def _payload_bytes(entry: Entry) -> int:
-    """The size of what a user put in, where it can be large."""
-    match entry:
-        case Completion(result=Value(content=content)) | Output(result=Value(content=content)):
-            return len(content)
-        case SetState(value=value) | Input(value=value):
-            return len(value)
-        case _:
-            parameter = getattr(entry, "parameter", None)
-            return 0 if parameter is None else len(parameter)

@@ -11,7 +11,7 @@ import msgspec
 
 from perdure.journal import keys
 from perdure.journal.entries import Completion, Entry, Notification, Signal
-from perdure.journal.events import Act, Deliver
+from perdure.journal.events import Act, Deliver, StartAttempt
 from perdure.journal.mailbox import Mailbox
 from perdure.journal.records import Address, Invocation, Promise
 from perdure.journal.schema import Handler
@@ -30,6 +30,7 @@ class View(Protocol):
     def mailbox(self, address: Address) -> Mailbox: ...
     def promise(self, address: Address, name: str) -> Promise | None: ...
     def promise_names(self, address: Address) -> list[str]: ...
+    def timer(self, key: bytes) -> bytes | None: ...
     def handler(self, service: str, handler: str) -> Handler | None: ...
     def handler_names(self) -> list[str]: ...
 
@@ -56,6 +57,7 @@ class Turn:
     __slots__ = (
         "_command_counts",
         "_deliveries",
+        "_started",
         "acts",
         "entries",
         "forgotten_journals",
@@ -83,6 +85,7 @@ class Turn:
         self.acts: list[Act] = []
         self._command_counts: dict[bytes, int] = {}
         self._deliveries: dict[tuple[bytes, int], list[tuple[int, Notification]]] = {}
+        self._started: set[bytes] = set()
 
     # ---- reads
 
@@ -98,6 +101,14 @@ class Turn:
     def promise(self, address: Address, name: str) -> Promise | None:
         found = self.promises.get((address, name), _ABSENT)
         return self.view.promise(address, name) if found is _ABSENT else found  # type: ignore[return-value]
+
+    def promise_names(self, address: Address) -> list[str]:
+        """The promises that this address has a row for."""
+        names = dict.fromkeys(self.view.promise_names(address), True)
+        for (where, name), promise in self.promises.items():
+            if where == address:
+                names[name] = promise is not None
+        return [name for name, exists in names.items() if exists]
 
     def entries_from(self, id: bytes, index: int) -> list[Entry]:
         """The journal from entry ``index`` on, with what this turn appended."""
@@ -138,9 +149,16 @@ class Turn:
             self._command_counts[id] = self._command_counts.get(id, 0) + 1
         return first + len(entries) - 1
 
+    def start_attempt(self, id: bytes, attempt: int) -> None:
+        """It begins with the whole journal, whatever else this turn appends."""
+        self._started.add(id)
+        self.acts.append(StartAttempt(id, attempt))
+
     def deliver(self, id: bytes, attempt: int, notification: Notification) -> None:
         """Append a notification and give it to the open attempt."""
         index = self.append(id, notification)
+        if id in self._started:
+            return
         waiting = self._deliveries.get((id, attempt))
         if waiting is None:
             self._deliveries[(id, attempt)] = [(index, notification)]
@@ -164,8 +182,8 @@ class Turn:
         """A timer belongs to this life of the invocation: its value is the time of creation."""
         self.rows[keys.timer(due_ms, kind, id, number)] = keys.pack_number(invocation.created_at_ms)
 
-    def clear_timer(self, due_ms: int, kind: keys.TimerKind, id: bytes) -> None:
-        self.rows[keys.timer(due_ms, kind, id)] = None
+    def clear_timer(self, due_ms: int, kind: keys.TimerKind, id: bytes, number: int = 0) -> None:
+        self.rows[keys.timer(due_ms, kind, id, number)] = None
 
     # ---- the end
 

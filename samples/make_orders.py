@@ -15,13 +15,13 @@ TWICE_COUNT = 37  # lines that a nervous shop system sent again, sooner or later
 DECLINED_PERCENT = 6
 HEADER = ("order_id", "customer", "sku", "quantity", "unit_price_cents", "card_token")
 
-FIRST = ("Ada Amélie Björn Chloé Đorđe Émile Fatima Grace Hüseyin İpek José Łukasz Mei Nguyễn "
-         "Olga Ørjan Siobhán Tomáš 山田 김 Ольга Μαρία").split()  # fmt: skip
-LAST = (
-    "Lovelace|Hopper|O’Neill|Müller|Nuñez, Jr.|van der Berg|D'Angelo|Żółty|Ferreira da Silva|"
-    'Smith "Smitty"|陽子|민준|Петрова|Παπαδοπούλου|Tanaka, PhD|Åkesson'
-).split("|")
-PRODUCTS = ("MUG TEE CAP PEN BAG KEY MAP JAR").split()
+# fmt: off
+FIRST = ("Ada", "Amélie", "Björn", "Chloé", "Đorđe", "Fatima", "Hüseyin", "İpek", "Łukasz", "Nguyễn",
+         "Ørjan", "Siobhán", "Tomáš", "山田", "김", "Ольга", "Μαρία")
+LAST = ("Lovelace", "Müller", "Nuñez, Jr.", "van der Berg", "D'Angelo", "Żółty", 'Smith "Smitty"', "陽子",
+        "민준", "Петрова", "Παπαδοπούλου", "Tanaka, PhD", "Åkesson")
+PRODUCTS = ("MUG", "TEE", "CAP", "PEN", "BAG", "KEY", "MAP", "JAR")
+# fmt: on
 
 
 def orders(rng: Random) -> list[tuple[str | int, ...]]:

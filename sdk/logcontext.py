@@ -14,10 +14,11 @@ logger = logging.getLogger("perdure")
 
 
 class InvocationFields(logging.Filter):
-    """Adds ``invocation_id``, ``target`` and ``attempt`` to every record; drops none."""
+    """Adds ``invocation_id``, ``target`` and ``attempt`` where they are not given; drops none."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        add_fields(record)
+        if not hasattr(record, "invocation_id"):
+            add_fields(record)
         return True
 
 

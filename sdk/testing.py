@@ -28,6 +28,7 @@ from perdure.definition import Definition
 from perdure.embedded import Services, System
 from perdure.journal.entries import AttachTarget, Outcome
 from perdure.journal.errors import StoreFailed
+from perdure.journal.invocation import CANCEL
 from perdure.journal.requests import (
     Accepted,
     Answer,
@@ -137,7 +138,20 @@ class TestSystem(System):
         return await self._outlive(partial(super().state, service, key))
 
     async def operate(self, invocation_id: str, op: Op) -> OpResult:
-        return await self._outlive(partial(super().operate, invocation_id, op))
+        """Once, also where a crash hides whether it was carried out: a second cancel would count."""
+        before = await self._cancel_count(invocation_id)
+        try:
+            return await super().operate(invocation_id, op)
+        except StoreFailed:
+            after = await self._cancel_count(invocation_id)
+            if after != before:
+                return OpResult.DONE
+            return await self._outlive(partial(super().operate, invocation_id, op))
+
+    async def _cancel_count(self, invocation_id: str) -> int | None:
+        """How often an invocation was cancelled; None where there is none (any more)."""
+        entries = await self._outlive(lambda: self.engine.journal(invocation_id))
+        return None if entries is None else entries.count(CANCEL)
 
     async def invocation(self, invocation_id: str) -> InvocationInfo | None:
         return await self._outlive(partial(super().invocation, invocation_id))
@@ -194,6 +208,7 @@ class _Watched:
         self.get = store.get
         self.settle = store.settle
         self.approximate_bytes = store.approximate_bytes
+        self.has_room = store.has_room
 
     @property
     def tail(self) -> "Tail":

@@ -63,7 +63,7 @@ def check_chain(adds: Sequence[Add], final: int) -> list[str]:
     no add that had returned before an earlier one of the chain was called. Linear after the sort.
     """
     problems = []
-    chain = sorted((a.seen, a) for a in adds if a.seen is not None)
+    chain = sorted(((a.seen, a) for a in adds if a.seen is not None), key=lambda each: each[0])
     unknown = sum(a.amount for a in adds if a.seen is None)
     value, latest_call, gaps = 0, 0, 0
     for (old, new), add in chain:

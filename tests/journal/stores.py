@@ -75,6 +75,9 @@ class FaultyStore:
     def fsync_us(self) -> float:
         return self.store.fsync_us
 
+    def has_room(self) -> bool:
+        return self.store.has_room()
+
     async def append(self, group: Group, after: Tail) -> Tail:
         self._check()
         match self.faults.popleft() if self.faults else Fault.NONE:

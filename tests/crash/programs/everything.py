@@ -117,7 +117,7 @@ waiter = perdure.VirtualObject("Waiter")
 
 
 @waiter.handler()
-async def wait(ctx: perdure.ObjectContext, _: None) -> list[str]:
+async def wait(ctx: perdure.ObjectContext) -> list[str]:
     """Publishes an awakeable in the state, waits for it, and tells what came."""
     id, future = ctx.awakeable(type_hint=str)
     ctx.set("awakeable", id)
