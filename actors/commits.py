@@ -8,7 +8,7 @@ began it. Design 4. The only place that appends to the store.
 import asyncio
 from collections.abc import Callable
 
-from perdure.journal.errors import AppendBusy, Indeterminate, Unavailable
+from perdure.journal.errors import AppendBusy, Indeterminate, StoreFailed, Unavailable
 from perdure.journal.events import Act
 from perdure.journal.store import Group, Store, Tail, next_group
 from perdure.journal.tables import Tables
@@ -35,9 +35,9 @@ class Commits:
         self._perform = perform
         self._failed = failed
         self._acts: list[Act] = []
+        self._flushed: list[asyncio.Future[None]] = []  # who waits for the open group
+        self._flushing: list[asyncio.Future[None]] = []  # and for the one on its way
         self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._in_flight = False
         self._step_count = 0
         self._task: asyncio.Task[None] | None = None
@@ -54,13 +54,15 @@ class Commits:
             return
         self._acts += acts
         self._step_count += 1
-        if not self._wake.is_set():
-            self._idle.clear()
-            self._wake.set()
+        self._wake.set()
 
-    async def drain(self) -> None:
-        """Until everything that was decided is durable and done."""
-        await self._idle.wait()
+    async def flush(self) -> None:
+        """Until everything that was decided so far is durable and done."""
+        if self._in_flight or self._acts or self._tables.has_open_writes:
+            flushed = asyncio.get_running_loop().create_future()
+            self._flushed.append(flushed)
+            self._wake.set()
+            await flushed
 
     async def stop(self) -> None:
         """Stop where it is; what is not committed is lost, as in a crash."""
@@ -68,6 +70,9 @@ class Commits:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+        for future in (*self._flushing, *self._flushed):
+            if not future.done():
+                future.set_exception(StoreFailed("the partition stopped before this was durable"))
 
     async def _run(self) -> None:
         try:
@@ -76,10 +81,8 @@ class Commits:
                 await self._settle_down()
                 self._wake.clear()
                 await self._commit()
-                if self._acts or self._tables.has_open_writes:
+                if self._acts or self._flushed or self._tables.has_open_writes:
                     self._wake.set()
-                elif not self._wake.is_set():
-                    self._idle.set()
         except asyncio.CancelledError:
             raise
         except BaseException as error:
@@ -99,6 +102,7 @@ class Commits:
     async def _commit(self) -> None:
         writes = self._tables.seal()
         acts, self._acts = self._acts, []
+        self._flushing, self._flushed = self._flushed, []
         if writes:
             self._in_flight = True
             await self._append(next_group(self._store.tail, self._new_id(), writes))
@@ -107,6 +111,9 @@ class Commits:
             self.group_count += 1
         for act in acts:
             self._perform(act)
+        for future in self._flushing:
+            if not future.done():
+                future.set_result(None)
 
     async def _append(self, group: Group) -> None:
         """Until the outcome is known. Fenced, too large or failed: the partition is over."""

@@ -22,7 +22,7 @@ from perdure.journal import ids, keys, records
 from perdure.journal.attempt import Deployment
 from perdure.journal.effects import attach_id
 from perdure.journal.entries import AttachTarget, Entry, Input, Outcome, SignalResult
-from perdure.journal.errors import BadId, Overloaded, PerdureError, StoreFailed
+from perdure.journal.errors import BadId, Overloaded, PerdureError, StoreError, StoreFailed
 from perdure.journal.events import (
     Attach,
     Event,
@@ -138,7 +138,7 @@ class Engine:
 
     async def drain(self) -> None:
         """Until everything that was decided so far is durable."""
-        await self._running().commits.drain()
+        await self._running().commits.flush()
 
     async def expire(self) -> None:
         """Forget now what is past its retention, instead of at the next clean-up."""
@@ -229,6 +229,10 @@ class Engine:
         try:
             partition.submit(event)
             return await future
+        except StoreError as error:
+            if not future.done():  # a read failed
+                self._failed(error)
+            raise
         finally:
             if self._futures.pop(token, None) is not None and id in self._awaiting:
                 waiting = self._awaiting[id]
@@ -383,16 +387,23 @@ class Engine:
 
     async def invocation(self, invocation_id: str) -> InvocationInfo | None:
         id = parse_invocation_id(invocation_id)
-        record = self._running().tables.invocation(id)
+        partition = await self._durable()
+        record = partition.tables.invocation(id)
         return None if record is None else describe(id, record)
+
+    async def _durable(self) -> Partition:
+        """For readers outside: nothing is shown that a crash could still take back."""
+        partition = self._running()
+        await partition.commits.flush()
+        return partition
 
     async def journal(self, invocation_id: str) -> list[Entry] | None:
         id = parse_invocation_id(invocation_id)
-        tables = self._running().tables
+        tables = (await self._durable()).tables
         return None if tables.invocation(id) is None else tables.entries(id)
 
     async def state(self, service: str, key: str) -> dict[str, bytes]:
-        return dict(self._running().tables.state((service, key)))
+        return dict((await self._durable()).tables.state((service, key)))
 
     async def invocations(self, filter: Filter) -> list[InvocationInfo]:
         found: list[tuple[bytes, Invocation]] = []
@@ -406,7 +417,7 @@ class Engine:
 
     async def _iter_invocations(self) -> AsyncIterator[tuple[bytes, Invocation]]:
         """Every record once: those not on disk yet, then the rows, read beside the loop."""
-        partition = self._running()
+        partition = await self._durable()
         pending = dict(partition.tables.pending_invocations())
         for id, record in pending.items():
             if record is not None:

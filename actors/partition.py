@@ -70,7 +70,7 @@ class PartitionOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     cleanup_interval_s: float = 3600.0
     idle_actor_timeout_s: float = 60.0
-    actor_limit: int = 50_000
+    actor_limit: int = 10_000
     resident_attempts_limit: int = 2_000
     state_cache_bytes: int = 64 << 20
     restart_limit: int = 5
@@ -152,7 +152,7 @@ class Partition:
     async def stop(self) -> None:
         """Abort what is open, commit what is decided, let the store go."""
         await self._end()
-        await self.commits.drain()
+        await self.commits.flush()
         await self.commits.stop()
         await self.store.close()
 
@@ -191,7 +191,7 @@ class Partition:
     async def room(self) -> None:
         """Back-pressure: wait while the open group is too large to take more from outside."""
         while self.tables.open_bytes > _BACK_PRESSURE_BYTES:
-            await self.commits.drain()
+            await self.commits.flush()
 
     def hear(self, burst: Burst) -> None:
         """An attempt emitted frames."""
@@ -381,7 +381,7 @@ class Partition:
             for id in ids[start : start + _RECOVERY_BURST]:
                 if id not in self.attempts:
                     self._submit_safely(Recover(id, self._now_ms()))
-            await self.commits.drain()
+            await self.commits.flush()
 
     async def _clean_up(self) -> None:
         """Forget what is over, once its retention is."""
@@ -397,7 +397,7 @@ class Partition:
             for key, _ in rows:
                 _, kind, id = keys.split_expiry(key)
                 self.submit(Expired(key, kind, id))
-            await self.commits.drain()
+            await self.commits.flush()
             if len(rows) < _EXPIRY_BURST:
                 return
 

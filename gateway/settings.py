@@ -110,8 +110,8 @@ class Engine(msgspec.Struct, frozen=True):
 
 
 class Store(msgspec.Struct, frozen=True):
-    write_buffer_size_bytes: Bytes = _named(32 * _MIB, "write_buffer_size")
-    cache_size_bytes: Bytes = _named(64 * _MIB, "cache_size")
+    write_buffer_size_bytes: Bytes = _named(16 * _MIB, "write_buffer_size")
+    cache_size_bytes: Bytes = _named(32 * _MIB, "cache_size")
     max_file_size_bytes: Bytes = _named(8 * _MIB, "max_file_size")
 
 

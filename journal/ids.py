@@ -47,7 +47,7 @@ def _decode62(text: str, size_bytes: int) -> bytes:
     return n.to_bytes(size_bytes, "little")
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def format_invocation_id(raw: bytes) -> str:
     """24 raw bytes (partition key, uuid; both big-endian) to ``inv_1`` and 33 digits."""
     return "inv_1" + _encode_partition(raw[:8]) + _encode62(raw[8:], _U128_WIDTH)

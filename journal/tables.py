@@ -19,7 +19,7 @@ from perdure.journal.turn import Step
 
 SEGMENT_BYTES = 1 << 20  # a larger segment of a journal is split
 _ROW_BYTES = 100  # what a row costs besides its payload, roughly
-_WARM_LIMIT = 100_000  # objects kept in memory, whatever their size
+_WARM_LIMIT = 20_000  # objects kept in memory, whatever their size
 _ABSENT = object()
 _BRIEF = (keys.ACTIVE, keys.INBOX)
 

@@ -10,6 +10,7 @@ import csv
 import sys
 from random import Random
 
+SEED = 2_000
 ORDER_COUNT = 2_000
 TWICE_COUNT = 37  # lines that a nervous shop system sent again, sooner or later
 DECLINED_PERCENT = 6
@@ -45,4 +46,4 @@ def orders(rng: Random) -> list[tuple[str | int, ...]]:
 if __name__ == "__main__":
     with open(sys.argv[1], "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([HEADER, *orders(Random(2_000))])
+        writer.writerows([HEADER, *orders(Random(SEED))])

@@ -85,9 +85,7 @@ def check_chain(adds: Sequence[Add], final: int) -> list[str]:
     return problems
 
 
-def check_effects(
-    effects: Sequence[Effect], recorded: Mapping[tuple[str, str], str]
-) -> list[str]:
+def check_effects(effects: Sequence[Effect], recorded: Mapping[tuple[str, str], str]) -> list[str]:
     """Whether no side effect happened after its result was journaled (P3).
 
     ``recorded``: `(invocation, step)` to the token that the journal has, known from the answer. A crash
@@ -108,9 +106,7 @@ def check_effects(
     return problems
 
 
-def check_order(
-    received: Sequence[tuple[str, int]], sent: Mapping[str, int]
-) -> list[str]:
+def check_order(received: Sequence[tuple[str, int]], sent: Mapping[str, int]) -> list[str]:
     """Whether one receiver got 0, 1, 2 ... from each sender: nothing lost, doubled or overtaken (P9).
 
     ``sent``: how many each sender sent.
@@ -155,9 +151,7 @@ def check_timers(timers: Iterable[Timer], tolerance_ms: int = 1) -> list[str]:
     return problems
 
 
-def check_completions(
-    accepted: Mapping[str, Sequence[str]], found: Mapping[str, str]
-) -> list[str]:
+def check_completions(accepted: Mapping[str, Sequence[str]], found: Mapping[str, str]) -> list[str]:
     """Whether each waiter saw a completion that was sent, and each that should have, did (P6).
 
     ``accepted``: what was sent to each awakeable or promise; ``found``: what its waiter got.

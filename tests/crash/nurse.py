@@ -1,43 +1,54 @@
-"""Forks servers that need not import anything: `nurse.py SOCKET_FD`, started by ``server.Nursery``.
+"""Forks processes of `perdure` that need not import anything: `nurse.py SOCKET_FD`, started by
+``server.Nursery``.
 
-Each packet that it gets is `[arguments, environment]` as JSON with the descriptors of standard output
-and error; the answer is the process id of the new `perdure`. Ends when the socket is closed.
+A packet `[arguments, environment, directory]` as JSON with three descriptors, for standard input, output
+and error, is answered with the process id of the new `perdure`; a packet that is a process id, with the
+exit code of that process, once it has ended. Ends when the socket is closed.
 """
 
 import json
 import os
-import signal
 import socket
 import sys
 
-import perdure.gateway.up  # noqa: F401 - imported here, so that no fork has to
+# imported here, so that no fork has to
+import perdure.gateway.cli_call
+import perdure.gateway.cli_doctor
+import perdure.gateway.cli_invocations
+import perdure.gateway.cli_services
+import perdure.gateway.cli_state
+import perdure.gateway.up  # noqa: F401
 from perdure.gateway.cli import main
 
 
 def serve(socket_fd: int) -> None:
     with socket.socket(fileno=socket_fd) as asked:
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries them
         while True:
-            packet, fds, _, _ = socket.recv_fds(asked, 1 << 16, 2)
+            packet, fds, _, _ = socket.recv_fds(asked, 1 << 16, 3)
             if not packet:
                 return
+            wanted = json.loads(packet)
+            if isinstance(wanted, int):
+                _, status = os.waitpid(wanted, 0)
+                asked.send(b"%d" % os.waitstatus_to_exitcode(status))
+                continue
             pid = os.fork()
             if pid == 0:
                 asked.close()
-                _become(*json.loads(packet), fds)
+                _become(*wanted, fds=fds)
             for fd in fds:
                 os.close(fd)
             asked.send(b"%d" % pid)
 
 
-def _become(arguments: list[str], environ: dict[str, str], fds: list[int]) -> None:
+def _become(arguments: list[str], environ: dict[str, str], directory: str, fds: list[int]) -> None:
     """Never returns."""
     os.setsid()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number, fd in enumerate(fds, start=1):
+    for number, fd in enumerate(fds):
         os.dup2(fd, number)
         os.close(fd)
     os.environ.update(environ)
+    os.chdir(directory)
     main(arguments, prog_name="perdure")
 
 

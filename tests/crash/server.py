@@ -15,12 +15,15 @@ import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 PROGRAMS = Path(__file__).parent / "programs"
 PATIENCE_S = 60.0  # before a server that says nothing counts as hanging
 
 _NURSE = Path(__file__).parent / "nurse.py"
+
+
+Streams: TypeAlias = tuple[int, int, int]  # standard input, output and error
 
 
 class DidNotStart(Exception):
@@ -41,7 +44,7 @@ class Launch(Protocol):
     """How to start `perdure` with these arguments."""
 
     def __call__(
-        self, arguments: list[str], environ: dict[str, str], stdout: int, stderr: int
+        self, arguments: list[str], environ: dict[str, str], directory: Path, fds: Streams
     ) -> Launched: ...
 
 
@@ -54,26 +57,34 @@ class _Executed:
         return self._process.wait(PATIENCE_S)
 
 
-def execute(arguments: list[str], environ: dict[str, str], stdout: int, stderr: int) -> Launched:
+def execute(
+    arguments: list[str], environ: dict[str, str], directory: Path, fds: Streams
+) -> Launched:
     """A fresh interpreter, as a user starts it."""
+    stdin, stdout, stderr = fds
     command = [sys.executable, "-m", "perdure", *arguments]
     process = subprocess.Popen(
         command,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=stdout,
         stderr=stderr,
         env=os.environ | environ,
+        cwd=directory,
         start_new_session=True,  # a Ctrl-C at the tests' terminal is not the server's
     )
     return _Executed(process)
 
 
 class _Forked:
-    def __init__(self, pid: int) -> None:
+    """The nurse is its parent, so the nurse has to be asked how it ended."""
+
+    def __init__(self, pid: int, nurse: socket.socket) -> None:
         self.pidfd = os.pidfd_open(pid)
+        self._pid, self._nurse = pid, nurse
 
     def wait(self) -> int:
-        return -signal.SIGKILL  # the nurse is its parent and does not ask how it ended
+        self._nurse.send(b"%d" % self._pid)
+        return int(self._nurse.recv(64))
 
 
 class Nursery:
@@ -93,13 +104,13 @@ class Nursery:
         self._process.wait(PATIENCE_S)
 
     def launch(
-        self, arguments: list[str], environ: dict[str, str], stdout: int, stderr: int
+        self, arguments: list[str], environ: dict[str, str], directory: Path, fds: Streams
     ) -> Launched:
-        asked = json.dumps([arguments, environ]).encode()
-        socket.send_fds(self._socket, [asked], [stdout, stderr])
+        asked = json.dumps([arguments, environ, str(directory)]).encode()
+        socket.send_fds(self._socket, [asked], fds)
         answer = self._socket.recv(64)
         assert answer, "the nurse has died"
-        return _Forked(int(answer))
+        return _Forked(int(answer), self._socket)
 
 
 class Server:
@@ -157,11 +168,13 @@ class Server:
         assert self._process is None, "it runs already"
         self._stdout, theirs = os.pipe()
         self.said = ""
-        try:
-            log = self._log.fileno()
-            self._process = self._launch(self._arguments, self._environ, theirs, log)
-        finally:
-            os.close(theirs)
+        with open(os.devnull, "rb") as nothing:
+            try:
+                fds = nothing.fileno(), theirs, self._log.fileno()
+                here = self.data.parent
+                self._process = self._launch(self._arguments, self._environ, here, fds)
+            finally:
+                os.close(theirs)
 
     def await_ready(self) -> None:
         """Read what it prints until it says that it is ready. Raises DidNotStart."""
