@@ -131,6 +131,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         finally:
             self._outside_count -= 1
 
+    @contextmanager
+    def thread_waits(self) -> Iterator[None]:
+        """A thread of ``run_in_executor`` does nothing but wait for this loop, so time may pass.
+
+        Enter and leave on the loop's own thread.
+        """
+        self._outside_count -= 1
+        try:
+            yield
+        finally:
+            self._outside_count += 1
+
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
@@ -193,7 +205,7 @@ class _VirtualSelector(selectors.DefaultSelector):
         events = self._poll(0)
         if events or (timeout is not None and timeout <= 0) or loop.take_in():
             return events
-        if not loop._outside_count:
+        if loop._outside_count <= 0:
             loop.pass_time(timeout)
             return []
         deadline = time.monotonic() + OUTSIDE_LIMIT_S

@@ -71,7 +71,7 @@ class PartitionOptions(msgspec.Struct, frozen=True, kw_only=True):
     cleanup_interval_s: float = 3600.0
     idle_actor_timeout_s: float = 60.0
     actor_limit: int = 10_000
-    resident_attempts_limit: int = 2_000
+    resident_attempts_limit: int = 1_000
     state_cache_bytes: int = 64 << 20
     restart_limit: int = 5
     restart_window_s: float = 10.0

@@ -14,6 +14,9 @@ from perdure.definition import Definition
 from perdure.embedded import flatten
 from perdure.endpoint import App, Endpoint
 from perdure.gateway.settings import SettingsError
+from perdure.journal.errors import UsageError
+
+_OURS = str(Path(__file__).parents[1])  # the folder that is `perdure`
 
 
 def load_targets(targets: list[str]) -> list[App | Definition]:
@@ -23,7 +26,10 @@ def load_targets(targets: list[str]) -> list[App | Definition]:
         for each in load_target(target):
             if not any(each is other for other in found):
                 found.append(each)
-    flatten(found)
+    try:
+        flatten(found)
+    except UsageError as error:
+        raise SettingsError(f"{' '.join(targets)} can't be served: {error}") from error
     return found
 
 
@@ -68,7 +74,7 @@ def _import_file(where: str, target: str) -> ModuleType:
     sys.modules[path.stem] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[path.stem]
         raise SettingsError(_broken(target, error)) from error
     return module
@@ -86,15 +92,16 @@ def _import_module(where: str, target: str) -> ModuleType:
                 "or run from the folder that the module is in"
             ) from None
         raise SettingsError(_broken(target, error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SettingsError(_broken(target, error)) from error
 
 
-def _broken(target: str, error: Exception) -> str:
-    """The error with its place in the user's code: the last frame, or the line of a syntax error."""
+def _broken(target: str, error: BaseException) -> str:
+    """The error with its place: the last frame that is not ours, or the line of a syntax error."""
     if isinstance(error, SyntaxError):
         return f"target '{target}' can't be loaded: {error.filename}:{error.lineno}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
+    frames = [each for each in frames if not each.filename.startswith(_OURS)] or frames
     place = f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
     return f"target '{target}' can't be loaded: {place}{type(error).__name__}: {error}"
 

@@ -25,7 +25,7 @@ from perdure.journal.store import SUSPICIOUS_FSYNC_US, Store
 
 log = logging.getLogger("perdure.up")
 
-_GC_THRESHOLDS = (20_000, 20, 50)
+_GC_THRESHOLDS = (10_000, 10, 20)
 _SWITCH_INTERVAL_S = 0.0005  # how long a thread may hold the interpreter while another one waits
 
 

@@ -41,6 +41,7 @@ from perdure.journal.requests import (
 from perdure.journal.schema import Defaults
 
 if TYPE_CHECKING:
+    from perdure.actors.engine import EngineOptions
     from perdure.journal.store import Group, MemoryStore, Row, Store, Tail
 
 T = TypeVar("T")
@@ -75,6 +76,7 @@ class TestSystem(System):
             services,
             open_store=self._open,
             defaults=defaults,
+            options=_options(),
             random_bytes=self._rng.randbytes,
         )
 
@@ -195,6 +197,14 @@ class TestSystem(System):
             except StoreFailed:
                 await asyncio.sleep(0)
                 await self._up.wait()
+
+
+def _options() -> "EngineOptions":
+    """Retention is looked at once a virtual day, so that a year passes quickly."""
+    from perdure.actors.engine import EngineOptions
+    from perdure.actors.partition import PartitionOptions
+
+    return EngineOptions(partition=PartitionOptions(cleanup_interval_s=86_400.0))
 
 
 class _Watched:

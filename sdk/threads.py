@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from threading import get_ident
 from typing import Any, TypeVar
 
@@ -156,7 +157,12 @@ class BlockingAttempt(HandlerAttempt):
         if get_ident() != self.thread:
             waiting.close()
             self._refuse_stranger(self)
-        return asyncio.run_coroutine_threadsafe(waiting, self.loop).result()
+        return asyncio.run_coroutine_threadsafe(self._waiting(waiting), self.loop).result()
+
+    async def _waiting(self, waiting: Coroutine[Any, Any, T]) -> T:
+        """Tell a loop on virtual time that the handler's thread does nothing meanwhile."""
+        with getattr(self.loop, "thread_waits", nullcontext)():
+            return await waiting
 
     def send_now(self) -> None:
         """Commands with an effect elsewhere must not wait until the function next blocks."""

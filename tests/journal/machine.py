@@ -12,13 +12,21 @@ from typing import Any
 import msgspec
 
 from perdure.journal import ids, keys
-from perdure.journal.attempt import Awaiting, Combinator, Ended, Frame, Suspended
+from perdure.journal.attempt import Awaiting, Combinator, Ended, Failed, Frame, Suspended
 from perdure.journal.entries import (
+    AttachInvocation,
+    ById,
+    Call,
+    Completion,
     Entry,
+    Failure,
     Headers,
     Input,
+    InvocationId,
+    OneWayCall,
     Output,
     SendSignal,
+    SetState,
     SignalResult,
     Value,
     Void,
@@ -300,3 +308,50 @@ class Machine:
     @staticmethod
     def send(target_id: str, signal: int | str, result: SignalResult | None = None) -> SendSignal:
         return SendSignal(target_id, signal, result or Void())
+
+    @staticmethod
+    def failed(**fields: Any) -> Failed:
+        return Failed(fields.pop("code", 500), fields.pop("message", "no"), **fields)
+
+    @staticmethod
+    def set(name: str, value: bytes) -> SetState:
+        return SetState(name, value)
+
+    @staticmethod
+    def ending(content: bytes = b"done") -> tuple[Frame, Frame]:
+        return Output(Value(content)), Ended()
+
+    @staticmethod
+    def call(target: Handler, key: str = "", number: int = 1, **fields: Any) -> Call:
+        """Completion ids ``number`` (the callee's id) and ``number`` + 1 (the result)."""
+        parameter = fields.pop("parameter", b"")
+        return Call(number, number + 1, target.service, target.name, key, parameter, **fields)
+
+    @staticmethod
+    def one_way(target: Handler, key: str = "", number: int = 1, **fields: Any) -> OneWayCall:
+        parameter = fields.pop("parameter", b"")
+        return OneWayCall(number, target.service, target.name, key, parameter, **fields)
+
+    def callee(self, caller: bytes, completion_id: int = 1) -> bytes:
+        """The raw id that a call of ``caller`` was told."""
+        for entry in self.journal(caller):
+            if type(entry) is Completion and entry.completion_id == completion_id:
+                assert type(entry.result) is InvocationId
+                return ids.parse_invocation_id(entry.result.id)
+        raise AssertionError("there was no such call")
+
+    @staticmethod
+    def fail_out(code: int, message: str) -> Output:
+        return Output(Failure(code, message))
+
+    @staticmethod
+    def ended() -> Ended:
+        return Ended()
+
+    @staticmethod
+    def attach_to(id: bytes, number: int = 1) -> AttachInvocation:
+        return AttachInvocation(number, ById(ids.format_invocation_id(id)))
+
+    @staticmethod
+    def input(body: bytes) -> Input:
+        return Input((), body)

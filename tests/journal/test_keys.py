@@ -10,7 +10,7 @@ from perdure.journal.keys import ExpiryKind, TimerKind
 
 ID = bytes(range(24))
 ALICE = ("Counter", "alice")
-PLACE = "36f7886cb2e5d7dc" + "0007" + b"Counter".hex() + "0005" + b"alice".hex()
+PLACE = "fc790b5848624bf5" + "0007" + b"Counter".hex() + "0005" + b"alice".hex()
 
 texts = st.text(max_size=6)
 addresses = st.tuples(texts, texts)

@@ -2,9 +2,9 @@
 
 import ast
 import json
-import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -30,18 +30,19 @@ class Server:
 
     def __init__(self, sample: str, folder: Path) -> None:
         free = "127.0.0.1:0"
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "perdure", "up", str(FOLDER / f"{sample}.py")),
-                *("--data", str(folder / "data"), "--ingress", free, "--admin", free),
-            ],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=(folder / "errors").open("a"),
-            text=True,
-            encoding="utf-8",
-        )
         self._errors = folder / "errors"
+        with self._errors.open("a") as errors:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "perdure", "up", str(FOLDER / f"{sample}.py")),
+                    *("--data", str(folder / "data"), "--ingress", free, "--admin", free),
+                ],
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                encoding="utf-8",
+            )
         self._watch = threading.Timer(_LONGEST_S, self.process.kill)
         self._watch.start()
         self.address = self.line_with("Ingress").split("//")[1].strip("/\n")
@@ -53,14 +54,13 @@ class Server:
         assert output is not None
         return _next_line(output, text, self._errors)
 
-    def end(self, *, kill: bool = False) -> int:
-        if kill:
-            self.process.kill()
-        else:
-            self.process.terminate()
-        self.process.communicate()
+    def end(self, signum: signal.Signals) -> int:
+        """Signal it, and wait; the exit code. Nothing to do where it has ended."""
+        self.process.send_signal(signum)
+        with self.process:  # reads what is left, closes, waits
+            code = self.process.wait()
         self._watch.cancel()
-        return self.process.returncode
+        return code
 
     def curl(self, line: str) -> bytes:
         """Carry out a line as it is written, but for the address."""
@@ -87,7 +87,7 @@ def serving(sample: str, folder: Path) -> Iterator[Server]:
     try:
         yield server
     finally:
-        server.end()
+        server.end(signal.SIGKILL)
 
 
 def curl_lines(sample: str) -> list[tuple[str, str]]:
@@ -126,15 +126,14 @@ def test_the_curl_lines_in_the_head_answer_what_they_say(sample: str, tmp_path: 
             answered = server.curl(line)
             if answer:
                 assert json.loads(answered) == json.loads(answer), line
-        assert server.end() == 0
+        assert server.end(signal.SIGTERM) == 0
 
 
 @needs_curl
 def test_the_counter_goes_on_after_kill_9(tmp_path: Path) -> None:
-    server = Server("counter", tmp_path)
     first, second, *_ = curl_lines("counter")
-    assert server.curl(first[0]) == b"1"
-    assert server.end(kill=True) == -9
+    with serving("counter", tmp_path) as server:
+        assert server.curl(first[0]) == b"1"
+        assert server.end(signal.SIGKILL) == -signal.SIGKILL
     with serving("counter", tmp_path) as server:
         assert server.curl(second[0]) == b"3"
-    assert os.path.isdir(tmp_path / "data")

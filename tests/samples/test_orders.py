@@ -1,5 +1,6 @@
 """The order pipeline as a real process: killed again and again, its books come out exactly right."""
 
+import asyncio
 import csv
 import io
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from random import Random
 
 import msgspec
+import pytest
 
 from perdure.journal import keys
 from perdure.journal.entries import Completion, Entry, Input, Run, Value, decode_segment
@@ -116,10 +118,9 @@ def test_orders_come_out_exactly_right_when_killed_seven_times(tmp_path: Path) -
     assert set(charged) == set(cents)
     assert stored_units(tmp_path) == units
     for length, journaled in done:
-        assert journaled, "something was journaled before each kill"
+        assert len(set(charged[:length]) - journaled) <= orders.AT_ONCE
         assert not journaled & set(charged[length:]), "a journaled charge ran again"
-    for order_id, count in Counter(charged).items():
-        assert count <= 1 + len(done), f"{order_id} was charged more than once in one run"
+    assert len(done[-1][1]) > 1_000
     assert "Exactly what a plain loop over the file computes." in out
     told = re.search(r"orders +([\d,]+) +(\{.*\})", out)
     assert told is not None
@@ -140,12 +141,19 @@ def without_time(out: str) -> list[str]:
     return [line for line in out.splitlines() if not line.startswith(("time", "Orders"))]
 
 
-def test_orders_tell_when_the_books_are_wrong(tmp_path: Path) -> None:
-    (tmp_path / orders.LEDGER).write_text("A0,1\n")
-    process = start(tmp_path)
-    _, err = process.communicate(timeout=_LONGEST_S)
-    assert process.returncode == 1
-    assert "WRONG" in err
+def test_orders_tell_when_the_books_are_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = tmp_path / "few.csv"
+    few.write_text("".join(orders.ORDERS.read_text(encoding="utf-8").splitlines(True)[:20]))
+    monkeypatch.setattr(orders, "ORDERS", few)
+    monkeypatch.chdir(tmp_path)
+    asyncio.run(orders.main())
+    assert "Exactly what" in capsys.readouterr().out
+    with open(orders.LEDGER, "a") as book:
+        book.write("A0,1\n")  # a charge that no order made
+    with pytest.raises(SystemExit, match="WRONG"):
+        asyncio.run(orders.main())
 
 
 def test_orders_csv_is_what_its_script_makes() -> None:

@@ -4,10 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
-from perdure.testing import TestSystem
 
 import perdure
 from perdure.pytest_plugin import Durable
+from perdure.testing import TestSystem
 from samples import approval, counter, fan_out, greeter, orders, reminder, signup, trip
 
 DAY_S = 86_400
