@@ -100,7 +100,7 @@ def _broken(target: str, error: BaseException) -> str:
     """The error with its place: the last frame that is not ours, or the line of a syntax error."""
     if isinstance(error, SyntaxError):
         return f"target '{target}' can't be loaded: {error.filename}:{error.lineno}: {error.msg}"
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = list(traceback.extract_tb(error.__traceback__))
     frames = [each for each in frames if not each.filename.startswith(_OURS)] or frames
     place = f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
     return f"target '{target}' can't be loaded: {place}{type(error).__name__}: {error}"

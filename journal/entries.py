@@ -5,7 +5,8 @@ rename, never reorder. Semantics: service protocol V7 (which contains V5 and V6)
 An entry is encoded as a msgpack array that begins with its tag (docs/journal-format.md).
 """
 
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -270,13 +271,33 @@ def type_name(entry: Entry) -> str:
     return str(entry.__struct_config__.tag)
 
 
-def payload_bytes(entry: object) -> int:
-    """The size of what a user put into an entry or a run's proposal, where that can be large."""
-    result = getattr(entry, "result", None)
-    if result is not None:
-        return len(result.content) if type(result) is Value else 0
-    for field in ("value", "parameter"):
-        content = getattr(entry, field, None)
-        if type(content) is bytes:
-            return len(content)
-    return 0
+def _result_bytes(entry: Any) -> int:
+    return len(entry.result.content) if type(entry.result) is Value else 0
+
+
+def _value_bytes(entry: Any) -> int:
+    return len(entry.value)
+
+
+def _parameter_bytes(entry: Any) -> int:
+    return len(entry.parameter)
+
+
+_PAYLOADS: dict[type, Callable[[Any], int]] = {
+    Output: _result_bytes,
+    CompletePromise: _result_bytes,
+    CompleteAwakeable: _result_bytes,
+    SendSignal: _result_bytes,
+    Completion: _result_bytes,
+    Signal: _result_bytes,
+    Input: _value_bytes,
+    SetState: _value_bytes,
+    Call: _parameter_bytes,
+    OneWayCall: _parameter_bytes,
+}
+
+
+def payload_bytes(entry: Entry) -> int:
+    """The size of what a user put into an entry, where that can be large."""
+    measure = _PAYLOADS.get(type(entry))
+    return 0 if measure is None else measure(entry)

@@ -5,7 +5,7 @@ its acts may be performed once they are durable (those for attempts in this proc
 design 4). Rules: service protocol 5 and 7, ingress 5, 7 and 8, admin 6.
 """
 
-from typing import assert_never
+from typing import assert_never, cast
 
 from msgspec.structs import replace
 
@@ -23,7 +23,16 @@ from perdure.journal.attempt import (
 )
 from perdure.journal.awaiting import has_leaf
 from perdure.journal.effects import ALREADY_INVOKED, EFFECTS, Caller, Precondition, deliver_signal
-from perdure.journal.entries import Completion, Outcome, Output, Signal, Void, payload_bytes
+from perdure.journal.entries import (
+    Command,
+    Completion,
+    Entry,
+    Outcome,
+    Output,
+    Signal,
+    Void,
+    payload_bytes,
+)
 from perdure.journal.events import (
     AbortAttempt,
     Attach,
@@ -176,10 +185,11 @@ def _frames(turn: Turn, event: Frames) -> None:
     )
     commands = 0
     for frame in event.frames:
-        if payload_bytes(frame) > MAX_PAYLOAD_BYTES:
-            return _fail(turn, caller, _too_large(frame), commands)
         effect = EFFECTS.get(type(frame))
         if effect is not None:
+            command = cast(Command, frame)
+            if payload_bytes(command) > MAX_PAYLOAD_BYTES:
+                return _fail(turn, caller, _too_large(command), commands)
             try:
                 effect(turn, caller, frame)
             except Precondition as e:
@@ -188,7 +198,10 @@ def _frames(turn: Turn, event: Frames) -> None:
             continue
         match frame:
             case ProposeRun():
-                turn.deliver(id, record.attempt, Completion(frame.completion_id, frame.result))
+                completion = Completion(frame.completion_id, frame.result)
+                if payload_bytes(completion) > MAX_PAYLOAD_BYTES:
+                    return _fail(turn, caller, _too_large(completion), commands)
+                turn.deliver(id, record.attempt, completion)
             case Barrier():
                 turn.acts.append(PassBarrier(id, record.attempt, frame.completion_id))
             case AwaitingOn():
@@ -209,8 +222,8 @@ def _frames(turn: Turn, event: Frames) -> None:
         turn.put(id, _current(turn, id, commands))
 
 
-def _too_large(frame: object) -> Failed:
-    size, name = payload_bytes(frame), type(frame).__name__
+def _too_large(entry: Entry) -> Failed:
+    size, name = payload_bytes(entry), type(entry).__name__
     return Failed(
         413,
         f"[RT0003] {name} carries {size} bytes, the limit is {MAX_PAYLOAD_BYTES}; store large values "

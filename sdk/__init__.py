@@ -43,8 +43,9 @@ from perdure.types import HarnessEnvironment
 from perdure.workflow import Workflow
 
 if TYPE_CHECKING:
-    from perdure import logging
+    from perdure import logging, testing
     from perdure.asyncio import as_completed, gather, select, wait_completed
+    from perdure.blocking import BlockingContext
     from perdure.client import Client, create_client
     from perdure.embedded import open
     from perdure.harness import create_test_harness, test_harness
@@ -54,6 +55,7 @@ _LAZY = {
     "gather": "perdure.asyncio",
     "select": "perdure.asyncio",
     "wait_completed": "perdure.asyncio",
+    "BlockingContext": "perdure.blocking",
     "Client": "perdure.client",
     "create_client": "perdure.client",
     "open": "perdure.embedded",
@@ -63,6 +65,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "testing":
+        return import_module("perdure.testing")
     if name not in _LAZY:
         raise AttributeError(f"module 'perdure' has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)
@@ -71,6 +75,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "BlockingContext",
     "Client",
     "Context",
     "DurablePromise",
@@ -111,5 +116,6 @@ __all__ = [
     "open",
     "select",
     "test_harness",
+    "testing",
     "wait_completed",
 ]

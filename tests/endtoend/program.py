@@ -106,11 +106,6 @@ async def calls_a_missing_handler(ctx: perdure.Context) -> bytes:
 
 
 @mistakes.handler()
-async def calls_an_object_without_a_key(ctx: perdure.Context) -> bytes:
-    return await ctx.generic_call("Counter", "add", b"1")
-
-
-@mistakes.handler()
 async def sends_to_nobody(ctx: perdure.Context) -> None:
     ctx.generic_send("Nobody", "answers", b"")
 
@@ -138,4 +133,12 @@ async def sleeps_a_number(ctx: perdure.Context) -> None:
     await ctx.sleep(wrong)
 
 
-app = perdure.app([counter, greeter, flow, mistakes])
+cell = perdure.VirtualObject("Cell")
+
+
+@cell.handler(kind="shared")
+async def writes_in_a_shared_handler(ctx: Any) -> None:
+    ctx.set("x", 1)
+
+
+app = perdure.app([counter, greeter, flow, mistakes, cell])

@@ -125,7 +125,7 @@ def test_services_are_listed_and_described(cli: Perdure) -> None:
     assert "Counter" in listed.stdout
     assert "Greeter" in listed.stdout
     names = [each["name"] for each in cli("services", "--json").json()["services"]]
-    assert sorted(names) == ["Counter", "Flow", "Greeter", "Mistakes"]
+    assert sorted(names) == ["Cell", "Counter", "Flow", "Greeter", "Mistakes"]
     shown = cli("services", "Counter")
     assert "reset" in shown.stdout
     assert "private" in shown.stdout

@@ -7,27 +7,27 @@ AT_ONCE_S = 20.0  # an endless retry would take for ever
 
 
 @pytest.mark.parametrize(
-    ("handler", "told"),
+    ("target", "told"),
     [
-        ("forgets_await_of_run", "await"),
-        ("forgets_await_of_call", "await"),
-        ("adds_to_a_future", "await"),
-        ("returns_a_set", "set"),
-        ("sets_what_is_no_json", "object"),
-        ("calls_nobody", "Nobody"),
-        ("calls_a_missing_handler", "substract"),
-        ("calls_an_object_without_a_key", "key"),
-        ("sends_to_nobody", "Nobody"),
-        ("passes_a_wrong_argument", "int"),
-        ("passes_what_is_no_handler", "handler"),
-        ("resolves_a_malformed_awakeable", "nonsense"),
-        ("sleeps_a_number", "timedelta"),
+        ("Mistakes/forgets_await_of_run", "await"),
+        ("Mistakes/forgets_await_of_call", "await"),
+        ("Mistakes/adds_to_a_future", "await"),
+        ("Mistakes/returns_a_set", "set"),
+        ("Mistakes/sets_what_is_no_json", "object"),
+        ("Mistakes/calls_nobody", "Nobody"),
+        ("Mistakes/calls_a_missing_handler", "substract"),
+        ("Mistakes/sends_to_nobody", "Nobody"),
+        ("Mistakes/passes_a_wrong_argument", "int"),
+        ("Mistakes/passes_what_is_no_handler", "handler"),
+        ("Mistakes/resolves_a_malformed_awakeable", "nonsense"),
+        ("Mistakes/sleeps_a_number", "timedelta"),
+        ("Cell/a/writes_in_a_shared_handler", "make it exclusive"),
     ],
 )
 def test_a_mistake_is_answered_at_once_and_named(
-    ingress: httpx.Client, handler: str, told: str
+    ingress: httpx.Client, target: str, told: str
 ) -> None:
-    answer = ingress.post(f"/Mistakes/{handler}", timeout=AT_ONCE_S)
+    answer = ingress.post(f"/{target}", timeout=AT_ONCE_S)
     assert answer.status_code >= 400
     assert answer.headers["x-restate-error-source"] == "invocation"
     message = answer.json()["message"]

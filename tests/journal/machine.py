@@ -103,6 +103,7 @@ class Machine:
         self.store = MemoryStore(Random(0))
         self.tables = Tables(self.store, self.deployed)
         self.rng = Random(seed)
+        self._group_ids = Random(0)
         self.decide_count = decide_count
         self.now_ms = NOW_MS
         self.acts: list[Act] = []
@@ -261,7 +262,7 @@ class Machine:
 
     async def _append(self, writes: list[Write]) -> None:
         after = self.store.tail
-        await self.store.append(next_group(after, self.rng.randbytes(16), writes), after)
+        await self.store.append(next_group(after, self._group_ids.randbytes(16), writes), after)
 
     # ---- what is there
 

@@ -252,7 +252,9 @@ def test_after_a_crash_only_what_was_running_starts_again(status: str) -> None:
 
 def test_recovering_what_is_not_running_starts_nothing() -> None:
     m = Machine()
-    for id in (bytes(24), put(m, "paused"), put(Machine(), "completed")):
+    over = m.request(GREET)
+    m.end(over)
+    for id in (bytes(24), over, put(m, "paused")):
         m.recover(id)
         assert m.acts == []
 
