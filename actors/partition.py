@@ -61,6 +61,7 @@ log = logging.getLogger("perdure.partition")
 
 _BACK_PRESSURE_BYTES = 16 << 20  # an open group of this size takes no more from outside
 _EXPIRY_BURST = 500
+_FOR_EVER_MS = 1 << 62
 _RECOVERY_BURST = 200
 _SWEEP_INTERVAL_S = 1.0
 
@@ -136,6 +137,8 @@ class Partition:
         self._intensity = Intensity(options.restart_limit, options.restart_window_s)
         self._tasks: list[asyncio.Task[None]] = []
         self._has_actors = asyncio.Event()
+        self._has_expiries = asyncio.Event()
+        self._has_expiries.set()
         self._has_room, self._ask_room_at_s = True, 0.0
         self.cell: Cell
 
@@ -248,6 +251,7 @@ class Partition:
                 self._outside.reply(act.token, act.answer)
             case Complete():
                 self._outside.complete(act.id, act.result)
+                self._has_expiries.set()
             case PassBarrier():
                 opened = self.attempts.find(act.id, act.attempt)
                 if opened is not None:
@@ -384,10 +388,13 @@ class Partition:
             await self.commits.flush()
 
     async def _clean_up(self) -> None:
-        """Forget what is over, once its retention is."""
+        """Forget what is over, once its retention is; rest while nothing is kept."""
         while True:
+            await self._has_expiries.wait()
             await asyncio.sleep(self._options.cleanup_interval_s)
             await self.expire()
+            if not self.store.scan(keys.EXPIRY, keys.expiries_until(_FOR_EVER_MS), 1):
+                self._has_expiries.clear()
 
     async def expire(self) -> None:
         """Forget every completion and journal whose retention is over."""

@@ -115,7 +115,8 @@ def _named(module: ModuleType, name: str, target: str) -> App | Definition:
     if found is not None:
         kind = type(found).__name__
         raise SettingsError(
-            f"target '{target}': '{name}' is a {kind}; expected a Service, VirtualObject, Workflow or app(...)"
+            f"target '{target}': '{name}' is a {kind}; expected a Service, VirtualObject, Workflow or "
+            "app(...)"
         )
     names = [n for n, v in vars(module).items() if isinstance(v, App | Definition)]
     raise SettingsError(

@@ -8,6 +8,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 
@@ -40,6 +41,7 @@ def run(settings: Settings, targets: list[str]) -> None:
         threads=settings.handlers.threads,
     )
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    _allow_many_files()
     uvloop.run(_serve(settings, system))
 
 
@@ -67,6 +69,14 @@ async def _serve(settings: Settings, system: System) -> None:
         watchdog.stop()
         await system.stop()
     _say("Stopped.")
+
+
+def _allow_many_files() -> None:
+    """Each connection is a file, and many systems start with 1,024 where 20,000 are allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # a system that refuses keeps what it has
+        if soft != hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _Opener:

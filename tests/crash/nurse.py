@@ -11,7 +11,9 @@ import os
 import socket
 import sys
 
-# imported here, so that no fork has to
+# imported here, so that no fork has to; httpx loads httpcore only when a client is made
+import httpcore  # noqa: F401
+
 import perdure.gateway.cli_call
 import perdure.gateway.cli_doctor
 import perdure.gateway.cli_invocations
@@ -35,7 +37,8 @@ def serve(socket_fd: int) -> None:
             pid = os.fork()
             if pid == 0:
                 asked.close()
-                _become(*wanted, fds=fds)
+                arguments, environ, directory = wanted
+                _become(arguments, environ, directory, fds)
             for fd in fds:
                 os.close(fd)
             asked.send(b"%d" % pid)

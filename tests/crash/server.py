@@ -58,11 +58,16 @@ class _Executed:
 
 
 def execute(
-    arguments: list[str], environ: dict[str, str], directory: Path, fds: Streams
+    arguments: list[str],
+    environ: dict[str, str],
+    directory: Path,
+    fds: Streams,
+    *,
+    through: tuple[str, ...] = (),
 ) -> Launched:
-    """A fresh interpreter, as a user starts it."""
+    """A fresh interpreter, as a user starts it; ``through`` is a command that starts the rest."""
     stdin, stdout, stderr = fds
-    command = [sys.executable, "-m", "perdure", *arguments]
+    command = [*through, sys.executable, "-m", "perdure", *arguments]
     process = subprocess.Popen(
         command,
         stdin=stdin,

@@ -46,14 +46,15 @@ def test_a_broken_chain_is_refused(adds: list[Add], final: int, problem: str) ->
 
 
 def test_effects_before_the_recorded_one_are_accepted_and_later_ones_refused() -> None:
-    first, second = Effect("inv", "0", "a"), Effect("inv", "0", "b")
-    assert check_effects([first, second], {("inv", "0"): "b"}) == []
-    (problem,) = check_effects([first, second], {("inv", "0"): "a"})
+    first, second = Effect("inv", "0", "life1-1"), Effect("inv", "0", "life2-1")
+    assert check_effects([first, second], {("inv", "0"): "life2-1"}) == []
+    (problem,) = check_effects([first, second], {("inv", "0"): "life1-1"})
     assert "done again" in problem
-    (problem,) = check_effects([first], {("inv", "0"): "b"})
+    (problem,) = check_effects([first], {("inv", "0"): "life2-1"})
     assert "never happened" in problem
-    (problem,) = check_effects([first, first], {("inv", "0"): "a"})
-    assert "twice" in problem
+    repeated = Effect("inv", "0", "life1-2")
+    (problem,) = check_effects([first, repeated], {("inv", "0"): "life1-2"})
+    assert "no crash in between" in problem
 
 
 @pytest.mark.parametrize(

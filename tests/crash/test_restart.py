@@ -64,9 +64,13 @@ def _info(server: Server, invocation_id: str) -> dict[str, Any]:
 
 
 def _await_status(server: Server, invocation_id: str, status: str) -> None:
-    _await(
-        f"{invocation_id} is {status}", lambda: _info(server, invocation_id)["status"] == status
-    )
+    _await(f"{invocation_id} is {status}", lambda: _info(server, invocation_id)["status"] == status)
+
+
+def _journaled(server: Server, invocation_id: str) -> list[str]:
+    """The types of its entries."""
+    url = f"{server.admin_url}/invocations/{invocation_id}/journal"
+    return [str(each["type"]) for each in httpx.get(url, trust_env=False).json()["entries"]]
 
 
 class _Call:
@@ -131,10 +135,10 @@ def _listed(server: Server, service: str) -> list[str]:
 
 
 def test_connections_that_say_nothing_do_not_hold_up_a_stop(tmp_path: Path) -> None:
-    with _server(tmp_path) as server:
-        with httpx.Client(base_url=server.ingress_url, trust_env=False) as idle:
-            assert idle.get("/restate/health").status_code == 200  # and is kept alive
-            assert server.stop() == 0
+    with _server(tmp_path) as server, httpx.Client(trust_env=False) as idle:
+        url = f"{server.ingress_url}/restate/health"
+        assert idle.get(url).status_code == 200  # and the connection is kept
+        assert server.stop() == 0
 
 
 def test_a_second_signal_does_not_break_the_stop(tmp_path: Path) -> None:
@@ -170,6 +174,7 @@ class _Left:
         self.paused = _send(server, "Lasting/pauses/send")
         _await_status(server, self.paused, "paused")
         self.asleep = _send(server, "Lasting/slow/send", 300)
+        _await("the sleep is journaled", lambda: "sleep" in _journaled(server, self.asleep))
         server.kill()
         server.start()
 
@@ -192,13 +197,14 @@ class _Left:
 def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Left]:
     tmp_path = tmp_path_factory.mktemp("left")
     with Nursery() as nursery:
-        with Server(
+        server = Server(
             tmp_path / "data",
             PROGRAMS / "lasting.py",
             flags=("--set", "handlers.inactivity_timeout=20ms"),
             environ={"EFFECTS": str(tmp_path / "effects")},
             launch=nursery.launch,
-        ) as server:
+        )
+        with server:
             yield _Left(server)
 
 

@@ -104,7 +104,12 @@ def test_call_writes_errors_as_json_where_asked_for(cli: Perdure) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("call", "Greeter/greet", '"x"'), ("services",), ("invocations", "list"), ("state", "get", "A/b")],
+    [
+        ("call", "Greeter/greet", '"x"'),
+        ("services",),
+        ("invocations", "list"),
+        ("state", "get", "A/b"),
+    ],
 )
 def test_without_a_server_the_code_says_so(perdure: Perdure, arguments: tuple[str, ...]) -> None:
     with socket.socket() as unused:  # bound and not listening: nobody else gets the port
@@ -283,9 +288,7 @@ def test_doctor_reports_damage(perdure: Perdure, data: Path) -> None:
     assert _content(data) == before
 
 
-def test_doctor_leaves_a_live_store_alone(
-    perdure: Perdure, nursery: Nursery, data: Path
-) -> None:
+def test_doctor_leaves_a_live_store_alone(perdure: Perdure, nursery: Nursery, data: Path) -> None:
     with Server(data, PROGRAM, launch=nursery.launch) as served:
         done = perdure("doctor", data)
         assert done.code == 1

@@ -47,9 +47,12 @@ class Session:
                 self._up(target, "perdure-data")
             case ["perdure", "up", target, "--data", data, "&"]:
                 self._up(target, data)
-            case ["kill", "-9", "%1"]:
+            case ["kill", "-9", "%perdure"]:
                 assert self._server is not None, "nothing runs"
                 self._server.kill()
+            case ["kill", "%perdure"]:
+                assert self._server is not None, "nothing runs"
+                assert self._server.stop() == 0
             case ["curl", url]:
                 return self._curl("GET", url, None)
             case ["curl", url, "--json", body]:

@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -11,16 +12,24 @@ from tests.house.documents import ROOT
 
 ROOMS = ("sdk", "journal", "actors", "gateway")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-ONLY_FOR_TYPES = {"pydantic"}  # understood where a user has it, never needed
+OPTIONAL = {"pydantic", "pytest"}  # used where a user has them, never needed
 
 
 def _distribution(requirement: str) -> str:
     return re.split(r"[<>=!\[; ]", requirement)[0].lower()
 
 
+def _nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Everything below that is there at run time."""
+    for each in ast.iter_child_nodes(node):
+        if not (isinstance(each, ast.If) and ast.unparse(each.test) == "TYPE_CHECKING"):
+            yield each
+            yield from _nodes(each)
+
+
 def _imports(path: Path) -> set[str]:
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in _nodes(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {each.name.partition(".")[0] for each in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -33,7 +42,7 @@ def test_every_import_is_declared_and_every_dependency_is_imported() -> None:
         name for room in ROOMS for path in (ROOT / room).glob("**/*.py") for name in _imports(path)
     }
     where = packages_distributions()
-    found = {where[name][0].lower() for name in imported - ONLY_FOR_TYPES}
+    found = {where[name][0].lower() for name in imported - OPTIONAL}
     assert found == {_distribution(each) for each in PROJECT["project"]["dependencies"]}
 
 

@@ -17,6 +17,7 @@ from perdure.journal.entries import (
     AttachInvocation,
     ById,
     Call,
+    ClearState,
     Completion,
     Entry,
     Failure,
@@ -356,3 +357,7 @@ class Machine:
     @staticmethod
     def input(body: bytes) -> Input:
         return Input((), body)
+
+    @staticmethod
+    def clear(name: str) -> ClearState:
+        return ClearState(name)

@@ -189,6 +189,21 @@ class Program(RuleBasedStateMachine):
     @precondition(lambda self: self.alive(Running))
     @rule(data=st.data())
     def burst(self, data: st.DataObject) -> None:
+        self.speak(data)
+
+    @precondition(lambda self: self.alive(Running))
+    @rule(data=st.data())
+    def burst_again(self, data: st.DataObject) -> None:
+        """Handlers speak more often than operators."""
+        self.speak(data)
+
+    @precondition(lambda self: self.alive(SuspendedStatus))
+    @rule(data=st.data())
+    def wake(self, data: st.DataObject) -> None:
+        id = data.draw(st.sampled_from(self.alive(SuspendedStatus)))
+        self.both(lambda m: m.signal(id, 17))
+
+    def speak(self, data: st.DataObject) -> None:
         id = data.draw(st.sampled_from(self.alive(Running)))
         journal = self.machine.journal(id)
         frames = self.commands(data, id, journal)
@@ -385,7 +400,7 @@ def logical(rows: dict[bytes, bytes]) -> dict[bytes, object]:
 
 
 SETTINGS = settings(
-    max_examples=12,
+    max_examples=30,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

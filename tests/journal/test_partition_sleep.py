@@ -173,3 +173,18 @@ def test_an_interrupted_sleep_goes_on_where_it_was() -> None:
     m.pass_ms(5_000)
     assert m.record(id).attempt == 2
     assert m.journal(id)[-1] == Completion(1, Void())
+
+
+@pytest.mark.parametrize("kind", list(TimerKind))
+def test_a_row_that_an_earlier_life_left_is_cleared_and_does_nothing(kind: TimerKind) -> None:
+    m = Machine()
+    id = m.request(ADD, "a")
+    m.burst(id, m.failed())
+    key = keys.timer(NOW_MS, kind, id, 1 if kind is TimerKind.SLEEP else 0)
+    earlier = keys.pack_number(NOW_MS - 1)
+    m.tables.put_row(key, earlier)
+    before = m.record(id)
+    m.fire((key, earlier))
+    assert m.record(id) == before
+    assert m.acts == []
+    assert m.tables.timer(key) is None
