@@ -17,7 +17,9 @@ class OpenAttempt:
 
     __slots__ = ("actor", "attempt", "closed_at_s", "handler", "id", "quiet_since_s")
 
-    def __init__(self, id: bytes, attempt: int, actor: Cell, handler: Handler, now_s: float) -> None:
+    def __init__(
+        self, id: bytes, attempt: int, actor: Cell, handler: Handler, now_s: float
+    ) -> None:
         self.id = id
         self.attempt = attempt
         self.actor = actor

@@ -127,4 +127,3 @@ class Commits:
             except Indeterminate:
                 if await self._store.settle(group, after) is not None:
                     return
-

@@ -44,7 +44,11 @@ class Watchdog:
             if self._answered.wait(self._limit_s) or self._stopped.is_set():
                 continue
             frame = sys._current_frames().get(ident)
-            stack = "".join(traceback.format_stack(frame, limit=12)) if frame is not None else "(gone)\n"
+            stack = (
+                "".join(traceback.format_stack(frame, limit=12))
+                if frame is not None
+                else "(gone)\n"
+            )
             self._answered.wait()
             log.warning(
                 "the event loop was held for %.1f s; every other handler waited. Use `await`, "

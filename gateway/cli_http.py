@@ -4,6 +4,7 @@ Whatever a server or a user wrote is escaped before it reaches a terminal (relia
 """
 
 import json
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -43,6 +44,13 @@ def segment(text: str) -> str:
     return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe="")
 
 
+def _tls(url: str) -> ssl.SSLContext:
+    """Plain http needs no certificates, and loading them takes longer than the command."""
+    if url.startswith("https:"):
+        return ssl.create_default_context()
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 def request(
     method: str,
     url: str,
@@ -57,7 +65,7 @@ def request(
     timeout = httpx.Timeout(read_timeout_s, connect=_CONNECT_TIMEOUT_S)
     # a slash-free base and an encoded path: httpx leaves percent signs in it alone
     try:
-        with httpx.Client(timeout=timeout, trust_env=False) as client:
+        with httpx.Client(timeout=timeout, trust_env=False, verify=_tls(url)) as client:
             return client.request(
                 method, url.rstrip("/") + path, content=content, headers=headers, params=params
             )

@@ -14,10 +14,9 @@ from typing import Final, TextIO
 import msgspec
 
 from perdure.gateway.settings import Log, LogFormat
-from perdure.logcontext import InvocationFields
+from perdure.logcontext import FIELDS, InvocationFields
 from perdure.logging import RestateLoggingFilter
 
-FIELDS: Final = ("invocation_id", "target", "attempt")
 _TRACEBACK_INDENT: Final = "    | "
 _ESCAPES: Final = {
     code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

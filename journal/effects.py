@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from perdure.journal import ids, invocation, keys
-from perdure.journal.attempt import Failed
+from perdure.journal.attempt import Behavior, Failed
 from perdure.journal.entries import (
     CANCEL_SIGNAL,
     AttachInvocation,
@@ -60,11 +60,11 @@ PROMISE_COMPLETED = Failure(409, "promise was already completed")
 
 
 class Precondition(PerdureError):
-    """The command may not be issued here; the attempt fails and the policy decides."""
+    """The command may not be issued here. The same code would issue it again, so the invocation ends."""
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(code, message)
-        self.failure = Failed(500, f"[{code}] {message}")
+    def __init__(self, code: str, message: str, status: int = 500) -> None:
+        super().__init__(code, message, status)
+        self.failure = Failed(status, f"[{code}] {message}", behavior=Behavior.FAIL)
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -246,7 +246,8 @@ def call(turn: Turn, caller: Caller, command: Call) -> None:
 def one_way_call(turn: Turn, caller: Caller, command: OneWayCall) -> None:
     handler = resolve_callee(turn, command)
     if isinstance(handler, Failure):
-        raise Precondition("RT0018", handler.message)
+        code, _, message = handler.message.partition(" ")
+        raise Precondition(code.strip("[]"), message, handler.code)
     turn.append(caller.id, command)
     id, existing = _callee(turn, caller, command, handler)
     _tell_id(turn, caller, command.id_completion_id, id)

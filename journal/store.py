@@ -22,7 +22,7 @@ FIRST_TAG, LAST_TAG = 0x10, 0xF0  # first bytes of keys; below are the adapter's
 WRITE_OVERHEAD_BYTES = 16  # framing of one write in any log, generously
 LOG_GROUP_BYTES = 900_000  # what every replicated log takes in one entry (distributed 6.2)
 EMBEDDED_GROUP_BYTES = 64 << 20  # LevelDB's batch is built in memory, twice
-EMBEDDED_VALUE_BYTES = 40 << 20  # a payload of 32 MiB and what comes with it; larger ones stall (leveldb 6.5)
+EMBEDDED_VALUE_BYTES = 40 << 20  # a payload of 32 MiB and its wrapping (leveldb 6.5)
 SUSPICIOUS_FSYNC_US = 20  # faster than any disk that keeps its promise (leveldb 1.1)
 
 

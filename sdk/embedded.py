@@ -16,7 +16,7 @@ from perdure.describe import describe
 from perdure.endpoint import App, Codec
 from perdure.entry_codec import JournalValueCodec
 from perdure.hosting import Hosted
-from perdure.journal.entries import AttachTarget, Failure, Outcome
+from perdure.journal.entries import AttachTarget, Entry, Failure, Outcome
 from perdure.journal.errors import BadId, UsageError
 from perdure.journal.requests import (
     Accepted,
@@ -170,6 +170,10 @@ class System(RestateClient):
         """The state of one object or workflow key, as stored."""
         name = service if isinstance(service, str) else service.name
         return await self.engine.state(name, key)
+
+    async def journal(self, invocation_id: str) -> list[Entry] | None:
+        """The journal of one invocation, in order; None where it is unknown."""
+        return await self.engine.journal(invocation_id)
 
     async def operate(self, invocation_id: str, op: Op) -> OpResult:
         """Carry out one operation on one invocation; durable when this returns."""

@@ -155,9 +155,7 @@ class _Served:
         await system.start()
         try:
             gateway = await server.start(system.engine, settings)
-            self._ready.set_result(
-                (gateway.ingress_url.rstrip("/"), gateway.admin_url.rstrip("/"))
-            )
+            self._ready.set_result((gateway.ingress_url.rstrip("/"), gateway.admin_url.rstrip("/")))
             try:
                 await self._stopping.wait()
             finally:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from perdure.current import operating_for
 from perdure.journal.attempt import Start
 
+FIELDS = ("invocation_id", "target", "attempt")
+
 logger = logging.getLogger("perdure")
 
 
@@ -17,8 +19,11 @@ class InvocationFields(logging.Filter):
     """Adds ``invocation_id``, ``target`` and ``attempt`` where they are not given; drops none."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not hasattr(record, "invocation_id"):
-            add_fields(record)
+        given = {
+            name: value for name in FIELDS if (value := getattr(record, name, None)) is not None
+        }
+        add_fields(record)
+        record.__dict__.update(given)
         return True
 
 

@@ -1,10 +1,10 @@
 """The pytest plugin: a fixture that runs durable code under test. Loaded by pytest's entry point.
 
-    def test_add(durable):
-        async def scenario(system):
-            assert await system.object_call(add, key="ada", arg=2) == 2
+def test_add(durable):
+    async def scenario(system):
+        assert await system.object_call(add, key="ada", arg=2) == 2
 
-        durable(scenario, services=[counter])
+    durable(scenario, services=[counter])
 """
 
 from typing import Any

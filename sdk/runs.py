@@ -140,7 +140,16 @@ def check_action(name: object, action: object) -> None:
 class PendingRun:
     """A run that user code has issued. Its closure is dropped once it has been started."""
 
-    __slots__ = ("action", "awaited", "command_index", "context", "name", "policy", "serde", "started_ms")
+    __slots__ = (
+        "action",
+        "awaited",
+        "command_index",
+        "context",
+        "name",
+        "policy",
+        "serde",
+        "started_ms",
+    )
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ from msgspec.structs import replace
 
 from perdure.definition import Definition
 from perdure.embedded import Services, System
-from perdure.journal.entries import AttachTarget, Outcome
+from perdure.journal.entries import AttachTarget, Entry, Outcome
 from perdure.journal.errors import StoreFailed
 from perdure.journal.invocation import CANCEL
 from perdure.journal.requests import (
@@ -115,9 +115,7 @@ class TestSystem(System):
         from perdure.journal.leveldb import LevelDBOptions, open_store
 
         options = LevelDBOptions(reserve_bytes=0, write_buffer_bytes=1 << 20)
-        store = open_store(
-            self._folder, new_id=lambda: self._rng.randbytes(16), options=options
-        )
+        store = open_store(self._folder, new_id=lambda: self._rng.randbytes(16), options=options)
         return _Watched(store, self._committed)
 
     async def _committed(self) -> None:
@@ -139,6 +137,9 @@ class TestSystem(System):
     async def state(self, service: str | Definition, key: str) -> dict[str, bytes]:
         return await self._outlive(partial(super().state, service, key))
 
+    async def journal(self, invocation_id: str) -> list[Entry] | None:
+        return await self._outlive(partial(super().journal, invocation_id))
+
     async def operate(self, invocation_id: str, op: Op) -> OpResult:
         """Once, also where a crash hides whether it was carried out: a second cancel would count."""
         before = await self._cancel_count(invocation_id)
@@ -152,7 +153,7 @@ class TestSystem(System):
 
     async def _cancel_count(self, invocation_id: str) -> int | None:
         """How often an invocation was cancelled; None where there is none (any more)."""
-        entries = await self._outlive(lambda: self.engine.journal(invocation_id))
+        entries = await self.journal(invocation_id)
         return None if entries is None else entries.count(CANCEL)
 
     async def invocation(self, invocation_id: str) -> InvocationInfo | None:

@@ -29,7 +29,7 @@ def load(folder: Path, name: str) -> ModuleType:
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module
-    exec(compile(moved(path.read_text()), str(path), "exec"), module.__dict__)  # noqa: S102
+    exec(compile(moved(path.read_text()), str(path), "exec"), module.__dict__)
     return module
 
 

@@ -118,7 +118,9 @@ def _run(tmp_path: Path, flags: tuple[str, ...]) -> Seen:
             killing.cancel()
         else:
             traffic.stopping = True
-        await asyncio.wait_for(running, _END_S)
+        _, still_running = await asyncio.wait([running], timeout=_END_S)
+        assert not still_running, "work that was accepted never ends: it was lost, or it hangs"
+        await running
         seen = await killing
         await _finish(server, traffic, seen)
         return seen

@@ -4,14 +4,28 @@ A scenario is an async function of a ``perdure.testing.TestSystem``. It is run s
 crashes are swept, so it clears its own records first and holds whatever the crash takes away.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from perdure import testing
 from perdure.testing import TestSystem
 
+T = TypeVar("T")
 Scenario = Callable[[TestSystem], Awaitable[Any]]
+
+
+_TRIES = 2_000
+
+
+async def eventually(check: Callable[[], Awaitable[T]], every_s: float = 1.0) -> T:
+    """What ``check`` returns, once that is true. Gives up after many tries: a bug shall not hang."""
+    for _ in range(_TRIES):
+        if found := await check():
+            return found
+        await asyncio.sleep(every_s)
+    raise AssertionError(f"{check} never held")
 
 
 class Mode(StrEnum):

@@ -7,8 +7,8 @@ import pytest
 
 import perdure
 from perdure import Context, ObjectContext, Service, TerminalError, VirtualObject
-from perdure.journal.entries import Failure
 from perdure.testing import TestSystem
+from tests.features.modes import eventually
 
 door = VirtualObject("Door")
 ring = Service("Ring")
@@ -50,8 +50,8 @@ async def reject(ctx: Context, id: str) -> None:
 
 
 async def id_of(system: TestSystem, key: str = "d", name: str = "awakeable") -> str:
-    while (id := await system.object_call(awakeable_id, key=key, arg=name)) is None:
-        await asyncio.sleep(0.1)
+    id = await eventually(lambda: system.object_call(awakeable_id, key=key, arg=name))
+    assert id is not None
     return id
 
 
@@ -173,11 +173,13 @@ def test_a_signal_for_a_scheduled_invocation_is_kept(run):
     async def read(ctx: Context) -> object:
         return await ctx.signal("mail")
 
+    @inbox.handler()
+    async def spill(ctx: Context, id: str) -> None:
+        ctx.reject_signal(id, "mail", "tea", 418)
+
     async def scenario(system: TestSystem) -> None:
         sent = await system.service_send(read, send_delay=timedelta(hours=1))
-        await system._outlive(
-            lambda: system.engine.signal(sent.invocation_id, "mail", Failure(418, "tea"))
-        )
+        await system.service_call(spill, arg=sent.invocation_id)
         with pytest.raises(perdure.HttpError, match="tea"):
             await system.attach(sent)
 

@@ -11,7 +11,7 @@ from perdure import Context, ObjectContext, RunOptions, Service, VirtualObject, 
 from perdure.actors.clock import Deadlock
 from perdure.journal import keys
 from perdure.testing import TestSystem
-from tests.features.modes import Effects
+from tests.features.modes import Effects, eventually
 
 shop, stock, clerk = VirtualObject("Shop"), VirtualObject("Stock"), Service("Clerk")
 effects = Effects()
@@ -66,8 +66,11 @@ def test_many_crashes_lose_and_repeat_nothing(seed, always_replay):
 
     async def waker(system: TestSystem, n: int) -> None:
         sent = await system.service_send(wake, arg=n)
-        while n not in ids:
-            await asyncio.sleep(0.5)
+
+        async def id_is_known() -> bool:
+            return n in ids
+
+        await eventually(id_is_known)
         await system.resolve_awakeable(ids[n], f"v{n}")
         assert await system.attach(sent) == f"v{n}"
 
@@ -79,7 +82,7 @@ def test_many_crashes_lose_and_repeat_nothing(seed, always_replay):
         *found, _, _, _, _ = await asyncio.gather(*(client(system, c) for c in "abc"), *wakers)
         await crashing
         effects.check_journaled(system, *(each for receipts in found for each in receipts))
-        taken = (await system.object_call(take, key="all", arg="end"))
+        taken = await system.object_call(take, key="all", arg="end")
         assert taken == 3 * 6 + 1
         for name in "abc":
             assert (await system.state(shop, name))["count"] == b"6"
@@ -120,7 +123,8 @@ def test_an_answer_is_durable_when_it_arrives():
         for n in range(1, 5):
             assert await system.object_call(take, key="k", arg=f"{n}") == n
             stored = system.engine.store.get(keys.state(("Stock", "k"), "orders"))
-            assert stored is not None and stored.count(b",") == n - 1
+            assert stored is not None
+            assert stored.count(b",") == n - 1
             await system.object_send(take, key="later", arg="x", send_delay=timedelta(hours=n))
             await system.crash_and_restart()
         await asyncio.sleep(5 * 3600)

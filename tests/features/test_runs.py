@@ -109,7 +109,8 @@ def test_a_run_gives_up_after_its_attempts_counted_across_attempts(run, effects,
     async def scenario(system: TestSystem) -> None:
         effects.clear()
         answer = await system.service_call(order)
-        assert answer.startswith("gave up") and "the bank does not answer" in answer
+        assert answer.startswith("gave up")
+        assert "the bank does not answer" in answer
         assert limit <= effects.count("charge") <= limit + system.crash_count
 
     run(scenario, [shop])

@@ -63,7 +63,8 @@ def test_random_uuid_and_time_are_the_same_in_every_attempt(run):
         seen.clear()
         first, second = await system.service_call(throw)
         assert first != second
-        assert len(seen) >= 3 and len(set(seen)) == 1
+        assert len(seen) >= 3
+        assert len(set(seen)) == 1
 
     run(scenario, [dice])
 

@@ -8,6 +8,7 @@ import pytest
 import perdure
 from perdure import TerminalError, Workflow, WorkflowContext, WorkflowSharedContext, testing
 from perdure.testing import TestSystem
+from tests.features.modes import eventually
 
 signup = Workflow("SignUp")
 runs: list[str] = []
@@ -62,8 +63,7 @@ async def name(ctx: WorkflowSharedContext) -> str | None:
 
 async def started(system: TestSystem, key: str = "ada") -> perdure.RestateClientSendHandle:
     sent = await system.workflow_send(main, key=key, arg="Ada")
-    while await system.workflow_call(name, key=key) is None:
-        await asyncio.sleep(0.1)
+    await eventually(lambda: system.workflow_call(name, key=key))
     return sent
 
 

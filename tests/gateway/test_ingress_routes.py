@@ -76,7 +76,6 @@ def test_each_shape_has_its_route(target: str, route: Route) -> None:
         ("/", 400, "bad path: /"),
         ("/Greeter", 400, "bad path: /Greeter"),
         ("/restate", 400, "bad path: /restate"),
-        ("/health", 400, "bad path: /health"),
         ("/a/b/c/d/e/f/g/h", 400, "bad path: /a/b/c/d/e/f/g/h"),
         ("/openapi/x", 404, "not found"),
         ("/Nope/greet", 404, NO_SERVICE.format("Nope")),

@@ -47,10 +47,10 @@ class Session:
                 self._up(target, "perdure-data")
             case ["perdure", "up", target, "--data", data, "&"]:
                 self._up(target, data)
-            case ["kill", "-9", "%perdure"]:
+            case ["kill", "-9", "%%"]:
                 assert self._server is not None, "nothing runs"
                 self._server.kill()
-            case ["kill", "%perdure"]:
+            case ["kill", "%%"]:
                 assert self._server is not None, "nothing runs"
                 assert self._server.stop() == 0
             case ["curl", url]:

@@ -5,7 +5,7 @@ AssertionError. Rules: design 3, reliability 2.
 """
 
 from perdure.journal import keys
-from perdure.journal.entries import Completion, Input, Sleep, decode_segment, is_command
+from perdure.journal.entries import Completion, Entry, Input, Sleep, decode_segment, is_command
 from perdure.journal.keys import TimerKind
 from perdure.journal.mailbox import waiting
 from perdure.journal.records import (
@@ -61,11 +61,11 @@ def check_view(tables: Tables, known: set[bytes]) -> None:
         assert queued == sorted(lines.get(address, [])), "the inbox is not in order of arrival"
 
 
-def check_journal(record: Invocation, journal: list[object]) -> None:
+def check_journal(record: Invocation, journal: list[Entry]) -> None:
     if type(record.status) is Completed and not journal:
         return  # its retention is over
     assert len(journal) == record.entry_count
-    commands = [e for e in journal if is_command(e)]  # type: ignore[arg-type]
+    commands = [e for e in journal if is_command(e)]
     assert len(commands) == record.command_count
     assert type(journal[0]) is Input
     assert sum(type(e) is Input for e in journal) == 1

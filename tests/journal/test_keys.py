@@ -80,14 +80,13 @@ def test_an_expiry_key_comes_back(due_ms: int, kind: ExpiryKind, id: bytes) -> N
 def test_ranges_of_a_key_hold_its_rows_and_no_others(
     mine: tuple[str, str], other: tuple[str, str], name: str, arrival: int
 ) -> None:
-    for range_of, key_of in (
-        (keys.state_range, lambda a: keys.state(a, name)),
-        (keys.promise_range, lambda a: keys.promise(a, name)),
-        (keys.inbox_range, lambda a: keys.inbox(a, arrival)),
+    for (start, stop), of_mine, of_other in (
+        (keys.state_range(mine), keys.state(mine, name), keys.state(other, name)),
+        (keys.promise_range(mine), keys.promise(mine, name), keys.promise(other, name)),
+        (keys.inbox_range(mine), keys.inbox(mine, arrival), keys.inbox(other, arrival)),
     ):
-        start, stop = range_of(mine)
-        assert start <= key_of(mine) < stop
-        assert (start <= key_of(other) < stop) == (mine == other)
+        assert start <= of_mine < stop
+        assert (start <= of_other < stop) == (mine == other)
 
 
 @given(ids, ids, st.integers(0, 2**32 - 1))

@@ -1,6 +1,7 @@
 """Calls between handlers, attach and output. Service protocol 4.2, 5.5, 7 (D5, D6)."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -21,8 +22,9 @@ from perdure.journal.entries import (
 )
 from perdure.journal.events import Deliver, StartAttempt
 from perdure.journal.keys import MAX_TEXT_BYTES
-from perdure.journal.records import INBOXED, RUNNING, BackingOff, Scheduled, Waiter
-from tests.journal.machine import ADD, GREET, NOW_MS, RUN, Handler, Machine, handler
+from perdure.journal.records import INBOXED, RUNNING, Completed, Scheduled, Waiter
+from perdure.journal.schema import Handler
+from tests.journal.machine import ADD, GREET, NOW_MS, RUN, Machine, handler
 
 
 def test_a_call_creates_its_callee_and_learns_its_id_in_the_same_change() -> None:
@@ -117,7 +119,7 @@ UNKNOWN = handler("Counter", "ad", ADD.type)
     ],
 )
 def test_a_call_that_no_retry_repairs_fails_at_once(
-    target: Handler, key: str, fields: dict[str, str], code: int
+    target: Handler, key: str, fields: dict[str, Any], code: int
 ) -> None:
     m = Machine()
     caller = m.request(GREET)
@@ -131,7 +133,10 @@ def test_a_call_that_no_retry_repairs_fails_at_once(
     sender = m.request(GREET)
     m.burst(sender, m.one_way(target, key, **fields))
     assert len(m.journal(sender)) == 1
-    assert type(m.status(sender)) is BackingOff
+    refused = m.status(sender)
+    assert type(refused) is Completed
+    assert type(refused.result) is Failure
+    assert refused.result.code == code
 
 
 def test_the_longest_key_is_a_key() -> None:
@@ -190,13 +195,13 @@ def test_attach_and_output_of_nothing_are_not_found() -> None:
     assert m.journal(caller)[4] == Completion(2, NOT_FOUND)
 
 
-def test_attach_to_a_text_that_is_no_id_fails_the_attempt() -> None:
+def test_attach_to_a_text_that_is_no_id_ends_the_invocation() -> None:
     m = Machine()
     for command in (AttachInvocation(1, ById("x")), GetInvocationOutput(1, ById("x"))):
         caller = m.request(GREET)
         m.burst(caller, command)
         assert len(m.journal(caller)) == 1
-        assert type(m.status(caller)) is BackingOff
+        assert type(m.status(caller)) is Completed
 
 
 def test_a_caller_that_is_over_gets_nothing() -> None:

@@ -180,7 +180,7 @@ def test_only_a_running_invocation_listens_to_its_attempt(
     assert nothing(m.burst(id, *frames, attempt=0 if found is None else found.attempt))
 
 
-def test_a_broken_precondition_stores_what_came_before_and_nothing_after() -> None:
+def test_a_broken_precondition_ends_it_with_what_came_before_and_nothing_after() -> None:
     m = Machine()
     id = m.request(GET, "a")
     read = GetEagerState("n", None)
@@ -188,7 +188,7 @@ def test_a_broken_precondition_stores_what_came_before_and_nothing_after() -> No
     assert m.journal(id)[1:] == [read]
     assert m.state("a") == {}
     assert m.did(AbortAttempt) == [AbortAttempt(id)]
-    assert type(m.status(id)) is BackingOff
+    assert type(m.status(id)) is Completed
     failure = m.record(id).last_failure
     assert failure is not None
     assert "[RT0017]" in failure.message

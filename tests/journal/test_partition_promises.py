@@ -16,8 +16,9 @@ from perdure.journal.entries import (
     Void,
 )
 from perdure.journal.events import Deliver, StartAttempt
-from perdure.journal.records import BackingOff
-from tests.journal.machine import ADD, APPROVE, DAY_MS, GREET, RUN, Handler, Machine, handler
+from perdure.journal.records import Completed
+from perdure.journal.schema import Handler
+from tests.journal.machine import ADD, APPROVE, DAY_MS, GREET, RUN, Machine, handler
 
 YES = Value(b"yes")
 
@@ -99,7 +100,7 @@ def test_only_workflows_have_promises(target: Handler, command: Command) -> None
     id = m.request(target, None if target is GREET else "w")
     m.burst(id, command)
     assert len(m.journal(id)) == 1
-    assert type(m.status(id)) is BackingOff
+    assert type(m.status(id)) is Completed
 
 
 def test_promises_may_be_completed_before_the_run_and_go_with_it() -> None:

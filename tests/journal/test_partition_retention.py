@@ -9,8 +9,8 @@ from perdure.journal.invocation import retentions_ms
 from perdure.journal.keys import ExpiryKind
 from perdure.journal.records import Completed
 from perdure.journal.requests import Op
-from perdure.journal.schema import HandlerType
-from tests.journal.machine import ADD, BRIEF, DAY_MS, GREET, NOW_MS, RUN, Handler, Machine, handler
+from perdure.journal.schema import Handler, HandlerType
+from tests.journal.machine import ADD, BRIEF, DAY_MS, GREET, NOW_MS, RUN, Machine, handler
 
 OBJECT, WORKFLOW, SHARED = HandlerType.EXCLUSIVE, HandlerType.WORKFLOW, HandlerType.SHARED
 TIMES = {

@@ -6,8 +6,8 @@ from perdure.journal.entries import Failure, GetEagerState, Run, Value
 from perdure.journal.events import AbortAttempt, Complete, Report, SetTimer, StartAttempt
 from perdure.journal.keys import TimerKind
 from perdure.journal.records import INBOXED, RUNNING, BackingOff, Completed, FailureNote, Paused
-from perdure.journal.schema import HandlerType, OnMaxAttempts, RetryPolicy
-from tests.journal.machine import ADD, DAY_MS, GREET, NOW_MS, Handler, Machine, handler
+from perdure.journal.schema import Handler, HandlerType, OnMaxAttempts, RetryPolicy
+from tests.journal.machine import ADD, DAY_MS, GREET, NOW_MS, Machine, handler
 
 
 def delay_ms(m: Machine, id: bytes) -> int:

@@ -15,7 +15,7 @@ from perdure.journal.entries import (
 )
 from perdure.journal.events import Complete, Deliver, StartAttempt
 from perdure.journal.invocation import CANCELED
-from perdure.journal.records import RUNNING, BackingOff, Paused, Suspended
+from perdure.journal.records import RUNNING, Completed, Paused, Suspended
 from perdure.journal.requests import Op
 from tests.journal.machine import ADD, GREET, Machine
 
@@ -109,12 +109,12 @@ def test_a_second_completion_of_an_awakeable_comes_behind_the_first() -> None:
 
 
 @pytest.mark.parametrize("bad", [SendSignal("x", 2, Void()), CompleteAwakeable("x", Value(b""))])
-def test_a_text_that_is_no_id_fails_the_attempt(bad: SendSignal | CompleteAwakeable) -> None:
+def test_a_text_that_is_no_id_ends_the_invocation(bad: SendSignal | CompleteAwakeable) -> None:
     m = Machine()
     id = m.request(GREET)
     m.burst(id, bad)
     assert len(m.journal(id)) == 1
-    assert type(m.status(id)) is BackingOff
+    assert type(m.status(id)) is Completed
     failure = m.record(id).last_failure
     assert failure is not None
     assert "[RT0012]" in failure.message

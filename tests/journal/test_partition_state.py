@@ -15,9 +15,10 @@ from perdure.journal.entries import (
     Void,
 )
 from perdure.journal.events import Deliver, StartAttempt
-from perdure.journal.records import INBOXED, RUNNING, BackingOff
+from perdure.journal.records import INBOXED, RUNNING, Completed
+from perdure.journal.schema import Handler
 from perdure.journal.state_version import state_version
-from tests.journal.machine import ADD, APPROVE, GET, GREET, RUN, Handler, Machine
+from tests.journal.machine import ADD, APPROVE, GET, GREET, RUN, Machine
 
 
 def completions(m: Machine) -> list[Completion]:
@@ -82,7 +83,7 @@ def test_only_exclusive_handlers_and_workflow_runs_write(target: Handler, comman
     id = m.request(target, None if target is GREET else "a")
     m.burst(id, command)
     assert len(m.journal(id)) == 1
-    assert type(m.status(id)) is BackingOff
+    assert type(m.status(id)) is Completed
 
 
 @pytest.mark.parametrize("command", READS)
@@ -100,7 +101,7 @@ def test_a_plain_service_has_no_state_to_read(command: Command) -> None:
     id = m.request(GREET)
     m.burst(id, command)
     assert len(m.journal(id)) == 1
-    assert type(m.status(id)) is BackingOff
+    assert type(m.status(id)) is Completed
 
 
 def test_what_a_failed_attempt_wrote_stays() -> None:

@@ -17,6 +17,7 @@ from perdure.journal.errors import (
     Unavailable,
 )
 from perdure.journal.store import (
+    EMBEDDED_VALUE_BYTES,
     EMPTY,
     LOG_GROUP_BYTES,
     WRITE_OVERHEAD_BYTES,
@@ -205,7 +206,7 @@ def test_close_waits_for_the_append_in_flight_and_may_be_repeated(make: Make) ->
 def test_what_no_store_takes_is_refused_and_nothing_is_written(make: Make) -> None:
     async def body(store: Store) -> None:
         tail = store.tail
-        big = bytes(32 << 20)
+        big = bytes(EMBEDDED_VALUE_BYTES)
         for writes, error in (
             ([(b"\x10a", b"1"), (b"\x10b", big + b"x")], EntryTooLarge),
             ([(b"\x10a", big), (b"\x10b", big), (b"\x10c", b"")], EntryTooLarge),

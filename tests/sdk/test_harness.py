@@ -84,10 +84,13 @@ def test_always_replay_runs_the_handler_again_at_each_await():
 
 def test_retries_can_be_disabled():
     attempts.clear()
-    with perdure.test_harness(app, disable_retries=True) as harness:
-        with harness.ingress_client() as client:
-            answer = client.post("/Flaky/fail_once")
-            assert answer.status_code == 500 and "not yet" in answer.json()["message"]
+    with (
+        perdure.test_harness(app, disable_retries=True) as harness,
+        harness.ingress_client() as client,
+    ):
+        answer = client.post("/Flaky/fail_once")
+        assert answer.status_code == 500
+        assert "not yet" in answer.json()["message"]
     assert attempts == ["fail"]
 
     attempts.clear()
