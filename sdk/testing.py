@@ -69,6 +69,7 @@ class TestSystem(System):
         self._memory: MemoryStore | None = None
         self._crash_after = crash_after_commit
         self._up = asyncio.Event()
+        self._one_crash = asyncio.Lock()
         self._crashing: asyncio.Task[None] | None = None
         self.commit_count = 0
         self.crash_count = 0
@@ -90,6 +91,10 @@ class TestSystem(System):
 
     async def crash_and_restart(self) -> None:
         """As ``kill -9`` and a new process: only what was synced is there afterwards."""
+        async with self._one_crash:
+            await self._crash_and_restart()
+
+    async def _crash_and_restart(self) -> None:
         self._up.clear()
         self.crash_count += 1
         engine, hosted = self.engine, self._hosted
@@ -332,7 +337,7 @@ def crash_at_every_commit(
     async def watched(system: TestSystem) -> T:
         nonlocal crashed
         result = await scenario(system)
-        crashed = system.crash_count > 0
+        crashed = system._crashing is not None
         return result
 
     for n in range(_MAX_CRASHES):

@@ -70,8 +70,7 @@ class Program(RuleBasedStateMachine):
         self.waiting: dict[bytes, int] = {}  # who outside waits, on how many tokens
         self.started_with: dict[bytes, tuple[int, int]] = {}  # attempt, length of its journal
         self.given: Given = {}
-        self.state: State = {}  # folded from the commands; then as of the last commit
-        self.durable_state: State = {}
+        self.state: State = {}  # folded from the commands
 
     # ---- both machines
 
@@ -292,12 +291,10 @@ class Program(RuleBasedStateMachine):
     @rule()
     def seal(self) -> None:
         self.machine.seal()
-        self.sealed_state = {a: dict(s) for a, s in self.state.items()}
 
     @rule()
     def commit(self) -> None:
         self.machine.commit()
-        self.durable_state = {a: dict(s) for a, s in self.state.items()}
         check_rows(self.machine.rows())
 
     @precondition(lambda self: self.crashing)
