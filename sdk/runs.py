@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,6 +35,7 @@ from perdure.serde import DefaultSerde, Serde, write_value
 if TYPE_CHECKING:
     from perdure.attempt_core import AttemptCore
 
+_GENERATOR_FLAGS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _INITIAL_INTERVAL_MS = 50  # what holds where a run's options set other retry fields
 _MAX_INTERVAL_MS = 10_000
 _FACTOR = 2.0
@@ -122,6 +124,8 @@ def check_action(name: object, action: object) -> None:
             f"the name of a run must be a str, not {type(name).__qualname__}:"
             " ctx.run_typed('charge', charge_card)"
         )
+    if type(action) is FunctionType and not action.__code__.co_flags & _GENERATOR_FLAGS:
+        return  # what almost every action is
     if inspect.iscoroutine(action) or inspect.isawaitable(action):
         shown = getattr(action, "__name__", "fn")
         if inspect.iscoroutine(action):
@@ -135,6 +139,12 @@ def check_action(name: object, action: object) -> None:
         raise UsageError(f"run {name!r} needs a function, not {type(action).__qualname__}.")
     if inspect.isasyncgenfunction(action) or inspect.isgeneratorfunction(action):
         raise UsageError(f"run {name!r} got a generator function: it must return one result.")
+
+
+def _is_coroutine_function(action: Callable[..., Any]) -> bool:
+    if type(action) is FunctionType and not action.__code__.co_flags & inspect.CO_COROUTINE:
+        return False
+    return inspect.iscoroutinefunction(action)
 
 
 class PendingRun:
@@ -198,7 +208,7 @@ class Runs:
             return
         run.started_ms = self._attempt.sink.now_ms()
         run.context.run(operating_for.set, InsideRun(self._attempt, run.name))
-        if inspect.iscoroutinefunction(run.action):
+        if _is_coroutine_function(run.action):
             try:
                 pending = run.action()
             except Exception as error:  # such as arguments that do not fit

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import perdure
-from perdure.definition import Definition
+from perdure.endpoint import AnyService
 
 PROGRAMS = ("core", "extras")
 _IMPORT = re.compile(r"^(\s*(?:from|import)\s+)restate\b", re.MULTILINE)
@@ -33,9 +33,9 @@ def load(folder: Path, name: str) -> ModuleType:
     return module
 
 
-def services(folder: Path) -> list[Definition]:
+def services(folder: Path) -> list[AnyService]:
     return [each for name in PROGRAMS for each in load(folder, name).SERVICES]
 
 
 if "MOVED_PROGRAMS" in os.environ:
-    app = perdure.app(services(Path(os.environ["MOVED_PROGRAMS"])))  # type: ignore[arg-type]
+    app = perdure.app(services(Path(os.environ["MOVED_PROGRAMS"])))

@@ -32,7 +32,7 @@ def program(source: str) -> dict[str, Any]:
     return names
 
 
-def test_only_imports_are_changed():
+def test_only_imports_are_changed() -> None:
     text = "import restate\nfrom restate.serde import X\nprint(restate.app, 'import restate')\n"
     assert moved(text) == (
         "import perdure as restate\nfrom perdure.serde import X\n"
@@ -41,8 +41,8 @@ def test_only_imports_are_changed():
 
 
 @every_mode
-def test_the_example_of_the_official_readme(mode):
-    readme = metadata("restate-sdk").get_payload()
+def test_the_example_of_the_official_readme(mode: Mode) -> None:
+    readme = metadata("restate-sdk")["Description"]
     names = program(next(each for each in _BLOCK.findall(readme) if "restate.app(" in each))
 
     async def scenario(system: TestSystem) -> None:
@@ -52,7 +52,7 @@ def test_the_example_of_the_official_readme(mode):
     carry_out(mode, scenario, names["app"])
 
 
-def test_the_example_of_the_official_context_manager(capsys):
+def test_the_example_of_the_official_context_manager(capsys: pytest.CaptureFixture[str]) -> None:
     doc = inspect.getdoc(restate.context_managers.contextvar) or ""
     head = """
         from collections.abc import AsyncIterator
@@ -95,7 +95,9 @@ PAYMENT = """
 @pytest.mark.parametrize(
     ("answer", "status"), [("approved", 200), ("declined", 401), (None, 410)], ids=str
 )
-def test_a_promise_can_be_raced_against_a_timer(mode, answer, status):
+def test_a_promise_can_be_raced_against_a_timer(
+    mode: Mode, answer: str | None, status: int
+) -> None:
     names = program(PAYMENT)
 
     async def scenario(system: TestSystem) -> None:
@@ -158,7 +160,7 @@ TRAVEL = """
 
 
 @every_mode
-def test_racing_collecting_and_running(mode):
+def test_racing_collecting_and_running(mode: Mode) -> None:
     names = program(TRAVEL)
 
     async def scenario(system: TestSystem) -> None:
@@ -169,7 +171,7 @@ def test_racing_collecting_and_running(mode):
     carry_out(mode, scenario, names["app"])
 
 
-def test_a_moved_test_of_a_moved_program():
+def test_a_moved_test_of_a_moved_program() -> None:
     """As a program's own tests use the harness."""
     names = program(
         PAYMENT
@@ -184,6 +186,6 @@ def test_a_moved_test_of_a_moved_program():
     assert asyncio.run(names["check"]()) == {"paid": 7}
 
 
-def test_handlers_of_one_module_can_be_tested_by_their_functions():
+def test_handlers_of_one_module_can_be_tested_by_their_functions() -> None:
     names = program(TRAVEL)
     assert testing.run(lambda system: system.service_call(names["price"], arg=1), names["app"]) == 4

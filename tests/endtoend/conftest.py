@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -37,7 +38,7 @@ def ingress(server: Server) -> Iterator[httpx.Client]:
 def perdure(nursery: Nursery, tmp_path: Path) -> Callable[..., Finished]:
     """`perdure(arguments ...)` in an empty directory."""
 
-    def call(*arguments: str | Path, **how: object) -> Finished:
-        return run(nursery.launch, tmp_path, *arguments, **how)  # type: ignore[arg-type]
+    def call(*arguments: str | Path, **how: Any) -> Finished:
+        return run(nursery.launch, tmp_path, *arguments, **how)
 
     return call

@@ -1,13 +1,11 @@
 """The fixture ``run``: a scenario in each of the four modes."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.features.modes import Effects, Mode, Scenario, carry_out
-
-Run = Callable[..., list[Any]]
+from perdure.embedded import Services
+from tests.features.modes import Effects, Mode, Run, Scenario, carry_out
 
 
 @pytest.fixture(params=list(Mode), ids=str)
@@ -15,7 +13,7 @@ def run(request: pytest.FixtureRequest) -> Run:
     """``run(scenario, services)``, as ``carry_out`` does."""
     mode = request.param
 
-    def run(scenario: Scenario, services: Any, **options: Any) -> list[Any]:
+    def run(scenario: Scenario, services: Services, **options: Any) -> list[Any]:
         return carry_out(mode, scenario, services, **options)
 
     return run

@@ -7,14 +7,14 @@ crashes are swept, so it clears its own records first and holds whatever the cra
 import asyncio
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from perdure import testing
+from perdure.embedded import Services
 from perdure.testing import TestSystem
 
 T = TypeVar("T")
 Scenario = Callable[[TestSystem], Awaitable[Any]]
-
 
 _TRIES = 2_000
 
@@ -43,7 +43,13 @@ class Mode(StrEnum):
         return self in (Mode.CRASHES, Mode.BOTH)
 
 
-def carry_out(mode: Mode, scenario: Scenario, services: Any, **options: Any) -> list[Any]:
+class Run(Protocol):
+    """The fixture ``run``: ``carry_out`` in the mode of the test."""
+
+    def __call__(self, scenario: Scenario, services: Services, **options: Any) -> list[Any]: ...
+
+
+def carry_out(mode: Mode, scenario: Scenario, services: Services, **options: Any) -> list[Any]:
     """Run ``scenario`` in one of the four ways; the results of all its runs."""
     replays = mode.replays
     if mode.crashes:

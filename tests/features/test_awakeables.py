@@ -8,7 +8,7 @@ import pytest
 import perdure
 from perdure import Context, ObjectContext, Service, TerminalError, VirtualObject
 from perdure.testing import TestSystem
-from tests.features.modes import eventually
+from tests.features.modes import Run, eventually
 
 door = VirtualObject("Door")
 ring = Service("Ring")
@@ -56,7 +56,7 @@ async def id_of(system: TestSystem, key: str = "d", name: str = "awakeable") -> 
 
 
 @pytest.mark.parametrize("value", [{"a": [1, None]}, 42, True, "text", None], ids=repr)
-def test_a_value_from_outside_arrives(run, value):
+def test_a_value_from_outside_arrives(run: Run, value: object) -> None:
     async def scenario(system: TestSystem) -> None:
         waiting = asyncio.ensure_future(system.object_call(wait, key="d"))
         await system.resolve_awakeable(await id_of(system), value)
@@ -65,7 +65,7 @@ def test_a_value_from_outside_arrives(run, value):
     run(scenario, [door])
 
 
-def test_a_handler_completes_it(run):
+def test_a_handler_completes_it(run: Run) -> None:
     async def scenario(system: TestSystem) -> None:
         waiting = asyncio.ensure_future(system.object_call(wait, key="d"))
         await system.service_call(resolve, arg=await id_of(system))
@@ -74,7 +74,7 @@ def test_a_handler_completes_it(run):
     run(scenario, [door, ring])
 
 
-def test_a_rejection_is_a_terminal_error(run):
+def test_a_rejection_is_a_terminal_error(run: Run) -> None:
     async def scenario(system: TestSystem) -> None:
         waiting = asyncio.ensure_future(system.object_call(wait, key="d"))
         await system.service_call(reject, arg=await id_of(system))
@@ -82,12 +82,14 @@ def test_a_rejection_is_a_terminal_error(run):
 
         again = asyncio.ensure_future(system.object_call(wait, key="e"))
         await system.reject_awakeable(await id_of(system, "e"), "from outside")
-        assert (await again)[1] == "from outside"
+        answer = await again
+        assert isinstance(answer, list)
+        assert answer[1] == "from outside"
 
     run(scenario, [door, ring])
 
 
-def test_completed_before_it_is_awaited_and_only_the_first_time_counts(run):
+def test_completed_before_it_is_awaited_and_only_the_first_time_counts(run: Run) -> None:
     async def scenario(system: TestSystem) -> None:
         waiting = asyncio.ensure_future(system.object_call(wait_late, key="d"))
         await system.resolve_awakeable(await id_of(system, name="second"), "two")
@@ -99,7 +101,7 @@ def test_completed_before_it_is_awaited_and_only_the_first_time_counts(run):
     run(scenario, [door])
 
 
-def test_completing_for_nobody_is_dropped_and_a_bad_id_is_refused(run):
+def test_completing_for_nobody_is_dropped_and_a_bad_id_is_refused(run: Run) -> None:
     async def scenario(system: TestSystem) -> None:
         waiting = asyncio.ensure_future(system.object_call(wait, key="d"))
         id = await id_of(system)
@@ -137,7 +139,7 @@ async def deliver(ctx: Context, id: str) -> None:
     ctx.reject_signal(id, "c", "lost", 404)
 
 
-def test_signals_are_matched_by_name_early_ones_kept_and_failures_raised(run):
+def test_signals_are_matched_by_name_early_ones_kept_and_failures_raised(run: Run) -> None:
     async def scenario(system: TestSystem) -> None:
         sent = await system.service_send(receive)
         await system.service_call(deliver, arg=sent.invocation_id)
@@ -146,7 +148,7 @@ def test_signals_are_matched_by_name_early_ones_kept_and_failures_raised(run):
     run(scenario, [post])
 
 
-def test_signals_of_one_name_are_taken_in_order(run):
+def test_signals_of_one_name_are_taken_in_order(run: Run) -> None:
     inbox = Service("Inbox")
 
     @inbox.handler()
@@ -166,7 +168,7 @@ def test_signals_of_one_name_are_taken_in_order(run):
     run(scenario, [inbox])
 
 
-def test_a_signal_for_a_scheduled_invocation_is_kept(run):
+def test_a_signal_for_a_scheduled_invocation_is_kept(run: Run) -> None:
     inbox = Service("Inbox")
 
     @inbox.handler()

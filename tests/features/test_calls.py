@@ -9,6 +9,7 @@ import pytest
 import perdure
 from perdure import Context, ObjectContext, Service, TerminalError, VirtualObject
 from perdure.testing import TestSystem
+from tests.features.modes import Run
 
 bank = VirtualObject("Bank")
 desk = Service("Desk")
@@ -47,7 +48,7 @@ async def total_of(system: TestSystem, key: str) -> int:
     return int((await system.state(bank, key)).get("total", b"0"))
 
 
-def test_a_call_happens_once_and_brings_its_answer(run):
+def test_a_call_happens_once_and_brings_its_answer(run: Run) -> None:
     clerk = Service("Clerk")
 
     @clerk.handler()
@@ -64,7 +65,7 @@ def test_a_call_happens_once_and_brings_its_answer(run):
     run(scenario, [bank, clerk])
 
 
-def test_sends_arrive_once_in_order_and_delays_are_kept(run):
+def test_sends_arrive_once_in_order_and_delays_are_kept(run: Run) -> None:
     clerk = Service("Clerk")
     log = VirtualObject("Log")
 
@@ -88,7 +89,9 @@ def test_sends_arrive_once_in_order_and_delays_are_kept(run):
 
     async def scenario(system: TestSystem) -> None:
         id = await system.service_call(tell)
-        assert (await system.invocation(id)).status == "scheduled"
+        info = await system.invocation(id)
+        assert info is not None
+        assert info.status == "scheduled"
         await asyncio.sleep(60)
         now = ["now 0", "now 1", "now 2", "now 3", "by name"]
         assert await lines(system) == now
@@ -98,7 +101,7 @@ def test_sends_arrive_once_in_order_and_delays_are_kept(run):
     run(scenario, [clerk, log])
 
 
-def test_a_terminal_error_travels_through_calls_with_code_and_metadata(run):
+def test_a_terminal_error_travels_through_calls_with_code_and_metadata(run: Run) -> None:
     clerk = Service("Clerk")
 
     @clerk.handler()
@@ -122,7 +125,7 @@ def test_a_terminal_error_travels_through_calls_with_code_and_metadata(run):
     run(scenario, [bank, clerk])
 
 
-def test_an_idempotency_key_names_one_invocation_for_callers_inside_and_outside(run):
+def test_an_idempotency_key_names_one_invocation_for_callers_inside_and_outside(run: Run) -> None:
     clerk = Service("Clerk")
 
     @clerk.handler()
@@ -141,7 +144,7 @@ def test_an_idempotency_key_names_one_invocation_for_callers_inside_and_outside(
     run(scenario, [bank, clerk])
 
 
-def test_headers_and_bytes_arrive_as_sent(run):
+def test_headers_and_bytes_arrive_as_sent(run: Run) -> None:
     clerk = Service("Clerk")
 
     @clerk.handler()
@@ -159,7 +162,7 @@ def test_headers_and_bytes_arrive_as_sent(run):
     run(scenario, [desk, clerk])
 
 
-def test_attach_waits_for_another_invocation(run):
+def test_attach_waits_for_another_invocation(run: Run) -> None:
     clerk = Service("Clerk")
 
     @clerk.handler()
@@ -178,13 +181,14 @@ def test_attach_waits_for_another_invocation(run):
     async def scenario(system: TestSystem) -> None:
         *seen, id = await system.service_call(follow)
         assert seen == [4, 4, 402]
+        assert isinstance(id, str)
         assert await system.attach(id, type_hint=int) == 4
         assert (await system.output(id, type_hint=int)).value == 4
 
     run(scenario, [bank, clerk])
 
 
-def test_attach_to_nobody_is_404(run):
+def test_attach_to_nobody_is_404(run: Run) -> None:
     clerk = Service("Clerk")
 
     @clerk.handler()
@@ -204,7 +208,7 @@ def test_attach_to_nobody_is_404(run):
     run(scenario, [clerk])
 
 
-def test_a_call_to_nobody_fails_at_once_and_names_the_nearest(run):
+def test_a_call_to_nobody_fails_at_once_and_names_the_nearest(run: Run) -> None:
     clerk = Service("Clerk")
 
     @clerk.handler()
@@ -221,7 +225,7 @@ def test_a_call_to_nobody_fails_at_once_and_names_the_nearest(run):
     run(scenario, [bank, clerk])
 
 
-def test_private_handlers_are_for_other_handlers_only(run):
+def test_private_handlers_are_for_other_handlers_only(run: Run) -> None:
     vault = Service("Vault", ingress_private=True)
     clerk = Service("Clerk")
 
@@ -240,7 +244,7 @@ def test_private_handlers_are_for_other_handlers_only(run):
     run(scenario, [vault, clerk])
 
 
-def test_fan_out_sums_every_callee_once(run):
+def test_fan_out_sums_every_callee_once(run: Run) -> None:
     clerk = Service("Clerk")
 
     @clerk.handler()

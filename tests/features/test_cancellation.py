@@ -10,7 +10,9 @@ import perdure
 from perdure import Context, ObjectContext, Service, TerminalError, VirtualObject
 from perdure.journal.requests import OpResult
 from perdure.testing import TestSystem
-from tests.features.modes import eventually
+from tests.features.modes import Effects, Run, eventually
+
+TEXT = perdure.RunOptions(type_hint=str)
 
 hotel = VirtualObject("Hotel")
 
@@ -38,7 +40,7 @@ async def cancelled(system: TestSystem, id: str) -> None:
     assert await system.cancel(id) in (OpResult.ACCEPTED, OpResult.DONE, OpResult.COMPLETED)
 
 
-def test_a_cancellation_reaches_the_callees_first(run):
+def test_a_cancellation_reaches_the_callees_first(run: Run) -> None:
     caller = Service("Caller")
 
     @caller.handler()
@@ -57,7 +59,7 @@ def test_a_cancellation_reaches_the_callees_first(run):
     run(scenario, [hotel, caller])
 
 
-def test_compensations_run_after_a_caught_cancellation(run, effects):
+def test_compensations_run_after_a_caught_cancellation(run: Run, effects: Effects) -> None:
     trip = VirtualObject("Trip")
 
     @trip.handler()
@@ -66,16 +68,15 @@ def test_compensations_run_after_a_caught_cancellation(run, effects):
         try:
             for step in ("car", "hotel"):
                 done.append(step)
-                await ctx.run_typed(step, effects, perdure.RunOptions(type_hint=str), step)
+                await ctx.run_typed(step, effects, TEXT, step)
             ctx.set("stage", "booked")
             await ctx.sleep(timedelta(days=1000))
         except TerminalError:
             receipts = []
             for step in reversed(done):
                 await ctx.sleep(timedelta(minutes=1))
-                receipts.append(
-                    await ctx.run_typed(f"undo {step}", lambda s=step: effects(f"undo {s}"))
-                )
+                undo = f"undo {step}"
+                receipts.append(await ctx.run_typed(undo, effects, TEXT, undo))
             ctx.set("undone", receipts)
             raise
 
@@ -94,7 +95,7 @@ def test_compensations_run_after_a_caught_cancellation(run, effects):
     run(scenario, [trip])
 
 
-def test_a_second_cancellation_is_raised_again(run):
+def test_a_second_cancellation_is_raised_again(run: Run) -> None:
     stubborn = VirtualObject("Stubborn")
 
     @stubborn.handler()
@@ -118,7 +119,7 @@ def test_a_second_cancellation_is_raised_again(run):
     run(scenario, [stubborn])
 
 
-def test_a_handler_cancels_what_it_called_and_what_it_sent(run):
+def test_a_handler_cancels_what_it_called_and_what_it_sent(run: Run) -> None:
     caller = Service("Caller")
 
     @caller.handler()
@@ -142,7 +143,7 @@ def test_a_handler_cancels_what_it_called_and_what_it_sent(run):
     run(scenario, [hotel, caller])
 
 
-def test_what_has_not_begun_is_withdrawn(run):
+def test_what_has_not_begun_is_withdrawn(run: Run) -> None:
     async def scenario(system: TestSystem) -> None:
         running = await system.object_send(hold, key="k")
         await until(system, hotel, "k", "held", b"true")
@@ -160,7 +161,7 @@ def test_what_has_not_begun_is_withdrawn(run):
     run(scenario, [hotel])
 
 
-def test_a_deadlocked_self_call_is_visible_and_can_be_cancelled(run):
+def test_a_deadlocked_self_call_is_visible_and_can_be_cancelled(run: Run) -> None:
     loop = VirtualObject("Loop")
 
     @loop.handler()
@@ -185,7 +186,7 @@ def test_a_deadlocked_self_call_is_visible_and_can_be_cancelled(run):
     run(scenario, [loop])
 
 
-def test_kill_ends_the_tree_and_frees_the_keys(run):
+def test_kill_ends_the_tree_and_frees_the_keys(run: Run) -> None:
     tree = VirtualObject("Tree")
 
     @tree.handler()

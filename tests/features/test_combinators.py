@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 
 import perdure
-from perdure import Context, RunOptions, Service, TerminalError
+from perdure import Context, RestateDurableFuture, RunOptions, Service, TerminalError
 from perdure.testing import TestSystem
+from tests.features.modes import Effects, Run
 
 race = Service("Race")
 
@@ -19,7 +20,7 @@ async def after(ctx: Context, seconds: float) -> float:
     return seconds
 
 
-def test_gather_waits_for_all_failures_included(run):
+def test_gather_waits_for_all_failures_included(run: Run) -> None:
     main = Service("Main")
 
     @main.handler()
@@ -39,7 +40,7 @@ def test_gather_waits_for_all_failures_included(run):
     run(scenario, [race, main])
 
 
-def test_select_takes_the_first_and_leaves_the_others_usable(run):
+def test_select_takes_the_first_and_leaves_the_others_usable(run: Run) -> None:
     main = Service("Main")
 
     @main.handler()
@@ -58,11 +59,12 @@ def test_select_takes_the_first_and_leaves_the_others_usable(run):
     run(scenario, [race, main])
 
 
-def test_select_is_a_timeout_and_raises_the_failure_of_the_first(run):
+def test_select_is_a_timeout_and_raises_the_failure_of_the_first(run: Run) -> None:
     main = Service("Main")
 
     @main.handler()
     async def limited(ctx: Context, limit_s: float) -> str:
+        winner: str
         try:
             winner, _ = await perdure.select(
                 work=ctx.service_call(after, arg=3),
@@ -79,7 +81,7 @@ def test_select_is_a_timeout_and_raises_the_failure_of_the_first(run):
     run(scenario, [race, main])
 
 
-def test_as_completed_yields_in_order_of_completion(run, effects):
+def test_as_completed_yields_in_order_of_completion(run: Run, effects: Effects) -> None:
     main = Service("Main")
 
     @main.handler()
@@ -98,18 +100,22 @@ def test_as_completed_yields_in_order_of_completion(run, effects):
         effects.clear()
         answer = await system.service_call(ordered)
         assert answer[::2] == [1, 2, 4, 5]
-        effects.check_journaled(system, *answer[1::2])
+        for receipt in answer[1::2]:
+            assert isinstance(receipt, str)
+            effects.check_journaled(system, receipt)
 
     run(scenario, [race, main])
 
 
-def test_wait_completed_splits_into_done_and_pending(run):
+def test_wait_completed_splits_into_done_and_pending(run: Run) -> None:
     main = Service("Main")
 
     @main.handler()
     async def rounds(ctx: Context) -> list[list[int]]:
-        futures = [ctx.service_call(after, arg=n) for n in (2, 1, 30)]
-        waiting: list[object] = list(futures)
+        futures: list[RestateDurableFuture[float]] = [
+            ctx.service_call(after, arg=n) for n in (2, 1, 30)
+        ]
+        waiting = futures
         seen = []
         while waiting:
             done, waiting = await perdure.wait_completed(*waiting)
@@ -122,7 +128,7 @@ def test_wait_completed_splits_into_done_and_pending(run):
     run(scenario, [race, main])
 
 
-def test_runs_sleeps_and_signals_can_be_mixed(run, effects):
+def test_runs_sleeps_and_signals_can_be_mixed(run: Run, effects: Effects) -> None:
     main = Service("Main")
 
     @main.handler()
@@ -144,14 +150,15 @@ def test_runs_sleeps_and_signals_can_be_mixed(run, effects):
     run(scenario, [main])
 
 
-def test_nothing_to_wait_for(run):
+def test_nothing_to_wait_for(run: Run) -> None:
     main = Service("Main")
 
     @main.handler()
     async def nothing(ctx: Context) -> list[object]:
         with pytest.raises(ValueError, match="At least one"):
             await perdure.select()
-        done = [each async for each in perdure.as_completed()]
+        futures: list[RestateDurableFuture[object]] = []
+        done = [each async for each in perdure.as_completed(*futures)]
         return [await perdure.gather(), done, list(await perdure.wait_completed())]
 
     async def scenario(system: TestSystem) -> None:
@@ -160,7 +167,7 @@ def test_nothing_to_wait_for(run):
     run(scenario, [main])
 
 
-def test_a_foreign_awaitable_is_refused_with_what_to_do(run):
+def test_a_foreign_awaitable_is_refused_with_what_to_do(run: Run) -> None:
     main = Service("Main")
 
     @main.handler()

@@ -57,7 +57,7 @@ async def crashes(system: TestSystem, rng: Random, count: int) -> None:
 
 @pytest.mark.parametrize("always_replay", [False, True], ids=["kept", "replayed"])
 @pytest.mark.parametrize("seed", range(8))
-def test_many_crashes_lose_and_repeat_nothing(seed, always_replay):
+def test_many_crashes_lose_and_repeat_nothing(seed: int, always_replay: bool) -> None:
     async def client(system: TestSystem, name: str) -> list[str]:
         receipts = []
         for n in range(6):
@@ -78,10 +78,10 @@ def test_many_crashes_lose_and_repeat_nothing(seed, always_replay):
         effects.clear()
         ids.clear()
         crashing = asyncio.ensure_future(crashes(system, Random(seed), 15))
-        wakers = [waker(system, n) for n in range(4)]
-        *found, _, _, _, _ = await asyncio.gather(*(client(system, c) for c in "abc"), *wakers)
+        clients = [asyncio.ensure_future(client(system, name)) for name in "abc"]
+        await asyncio.gather(*clients, *(waker(system, n) for n in range(4)))
         await crashing
-        effects.check_journaled(system, *(each for receipts in found for each in receipts))
+        effects.check_journaled(system, *(each for done in clients for each in done.result()))
         taken = await system.object_call(take, key="all", arg="end")
         assert taken == 3 * 6 + 1
         for name in "abc":
@@ -93,7 +93,7 @@ def test_many_crashes_lose_and_repeat_nothing(seed, always_replay):
     testing.run(scenario, [shop, stock, clerk], seed=seed, always_replay=always_replay)
 
 
-def test_a_closure_begins_when_everything_before_it_is_on_disk():
+def test_a_closure_begins_when_everything_before_it_is_on_disk() -> None:
     box = VirtualObject("Box")
     seen: list[bytes | None] = []
 
@@ -118,7 +118,7 @@ def test_a_closure_begins_when_everything_before_it_is_on_disk():
     testing.run(scenario, [])
 
 
-def test_an_answer_is_durable_when_it_arrives():
+def test_an_answer_is_durable_when_it_arrives() -> None:
     async def scenario(system: TestSystem) -> None:
         for n in range(1, 5):
             assert await system.object_call(take, key="k", arg=f"{n}") == n
@@ -133,7 +133,7 @@ def test_an_answer_is_durable_when_it_arrives():
     testing.run(scenario, [stock])
 
 
-def test_the_same_seed_gives_the_same_run_and_another_one_another():
+def test_the_same_seed_gives_the_same_run_and_another_one_another() -> None:
     """Closures that are coroutines; those in threads end in the order that the machine likes."""
     trail: list[str] = []
     racer = Service("Racer")
@@ -158,7 +158,7 @@ def test_the_same_seed_gives_the_same_run_and_another_one_another():
     assert runs[1] != runs[2]
 
 
-def test_waiting_for_what_never_comes_is_an_error_and_not_a_hang():
+def test_waiting_for_what_never_comes_is_an_error_and_not_a_hang() -> None:
     async def scenario(system: TestSystem) -> None:
         ids.clear()
         await system.service_call(wake, arg=0)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from datetime import timedelta
+from typing import Literal
 
 import pytest
 
@@ -11,16 +12,16 @@ from perdure import Context, InvocationRetryPolicy, ObjectContext, Service, Virt
 from perdure.journal.requests import Op, OpResult
 from perdure.journal.schema import Defaults, OnMaxAttempts, RetryPolicy
 from perdure.testing import TestSystem
-from tests.features.modes import eventually
+from tests.features.modes import Effects, Run, eventually
 
 
-def policy(on_max_attempts: str, attempts: int = 3) -> InvocationRetryPolicy:
+def policy(on_max_attempts: Literal["pause", "kill"], attempts: int = 3) -> InvocationRetryPolicy:
     return InvocationRetryPolicy(
         initial_interval=timedelta(seconds=1),
         exponentiation_factor=2.0,
         max_interval=timedelta(seconds=3),
         max_attempts=attempts,
-        on_max_attempts=on_max_attempts,  # type: ignore[arg-type]
+        on_max_attempts=on_max_attempts,
     )
 
 
@@ -32,7 +33,8 @@ class Switch:
         self.count = 0
 
     def reset(self) -> None:
-        self.__init__()  # type: ignore[misc]
+        self.broken = True
+        self.count = 0
 
     def check(self) -> None:
         self.count += 1
@@ -53,7 +55,7 @@ async def status(system: TestSystem, id: str, wanted: str) -> None:
     await eventually(is_it)
 
 
-def test_a_failing_handler_is_retried_with_growing_delays(run, switch):
+def test_a_failing_handler_is_retried_with_growing_delays(run: Run, switch: Switch) -> None:
     flaky = Service("Flaky", invocation_retry_policy=policy("pause", 10))
     at_s: list[float] = []
 
@@ -76,7 +78,9 @@ def test_a_failing_handler_is_retried_with_growing_delays(run, switch):
     run(scenario, [flaky])
 
 
-def test_exhausted_attempts_pause_and_resuming_goes_on(run, switch, effects):
+def test_exhausted_attempts_pause_and_resuming_goes_on(
+    run: Run, switch: Switch, effects: Effects
+) -> None:
     flaky = VirtualObject("Flaky", invocation_retry_policy=policy("pause"))
 
     @flaky.handler()
@@ -103,7 +107,7 @@ def test_exhausted_attempts_pause_and_resuming_goes_on(run, switch, effects):
     run(scenario, [flaky])
 
 
-def test_exhausted_attempts_kill_and_free_the_key(run, switch):
+def test_exhausted_attempts_kill_and_free_the_key(run: Run, switch: Switch) -> None:
     flaky = VirtualObject("Flaky", invocation_retry_policy=policy("kill", 2))
 
     @flaky.handler()
@@ -122,7 +126,7 @@ def test_exhausted_attempts_kill_and_free_the_key(run, switch):
     run(scenario, [flaky])
 
 
-def test_the_default_policy_holds_where_a_service_says_nothing(run, switch):
+def test_the_default_policy_holds_where_a_service_says_nothing(run: Run, switch: Switch) -> None:
     flaky = Service("Flaky")
 
     @flaky.handler()
@@ -140,7 +144,9 @@ def test_the_default_policy_holds_where_a_service_says_nothing(run, switch):
     run(scenario, [flaky], defaults=Defaults(retry=retry))
 
 
-def test_a_retryable_error_of_a_handler_sets_the_delay_and_costs_no_attempt(run, switch):
+def test_a_retryable_error_of_a_handler_sets_the_delay_and_costs_no_attempt(
+    run: Run, switch: Switch
+) -> None:
     flaky = Service("Flaky", invocation_retry_policy=policy("kill", 1))
 
     @flaky.handler()
@@ -159,7 +165,7 @@ def test_a_retryable_error_of_a_handler_sets_the_delay_and_costs_no_attempt(run,
     run(scenario, [flaky])
 
 
-def test_commands_before_a_failure_happen_once(run, switch):
+def test_commands_before_a_failure_happen_once(run: Run, switch: Switch) -> None:
     flaky, log = Service("Flaky", invocation_retry_policy=policy("pause", 9)), VirtualObject("Log")
 
     @log.handler()
@@ -181,7 +187,7 @@ def test_commands_before_a_failure_happen_once(run, switch):
     run(scenario, [flaky, log])
 
 
-def test_an_operator_pauses_and_resumes(run):
+def test_an_operator_pauses_and_resumes(run: Run) -> None:
     slow = Service("Slow")
 
     @slow.handler()
@@ -202,7 +208,7 @@ def test_an_operator_pauses_and_resumes(run):
     run(scenario, [slow])
 
 
-def test_purge_forgets_and_frees_the_idempotency_key(run):
+def test_purge_forgets_and_frees_the_idempotency_key(run: Run) -> None:
     counter = VirtualObject("Counter")
 
     @counter.handler()
@@ -222,7 +228,7 @@ def test_purge_forgets_and_frees_the_idempotency_key(run):
     run(scenario, [counter])
 
 
-def test_a_diverging_handler_is_a_mismatch_with_both_commands(run):
+def test_a_diverging_handler_is_a_mismatch_with_both_commands(run: Run) -> None:
     flip = VirtualObject("Flip", inactivity_timeout=timedelta(0))
     flip_policy = policy("kill", 1)
     calls: list[int] = []

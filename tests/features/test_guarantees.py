@@ -18,12 +18,13 @@ from perdure.definition import Definition
 from perdure.describe import describe
 from perdure.hosting import Hosted
 from perdure.journal.attempt import Attempt, Sink, Start
+from perdure.journal.entries import Value
 from perdure.journal.errors import StoreFailed
-from perdure.journal.requests import Invoke, Op, OpResult
+from perdure.journal.requests import Answer, InvocationInfo, Invoke, NotFound, Op, OpResult
 from perdure.journal.schema import Defaults
 from perdure.journal.store import MemoryStore, Store
 from perdure.testing import TestSystem
-from tests.features.modes import Effects, eventually
+from tests.features.modes import Effects, Run, eventually
 from tests.journal.stores import Fault, FaultyStore, open_small
 
 log_object = VirtualObject("Log")
@@ -51,7 +52,7 @@ async def many(ctx: Context, name: str) -> None:
         ctx.object_send(add, key="l", arg=f"{name}{n}")
 
 
-def test_first_in_first_out_per_key_and_sender(run):
+def test_first_in_first_out_per_key_and_sender(run: Run) -> None:
     async def scenario(system: TestSystem) -> None:
         for n in range(4):
             await system.object_send(add, key="l", arg=f"out{n}")
@@ -66,7 +67,7 @@ def test_first_in_first_out_per_key_and_sender(run):
     run(scenario, [log_object, sender])
 
 
-def test_crashes_on_disk_lose_nothing_that_was_acknowledged():
+def test_crashes_on_disk_lose_nothing_that_was_acknowledged() -> None:
     effects = Effects()
     shop = VirtualObject("Shop")
 
@@ -88,7 +89,7 @@ def test_crashes_on_disk_lose_nothing_that_was_acknowledged():
     testing.crash_at_every_commit(scenario, [shop, log_object], storage="disk")
 
 
-def test_thousands_of_sleepers_suspend_and_all_come_back():
+def test_thousands_of_sleepers_suspend_and_all_come_back() -> None:
     nap = Service("Nap")
 
     @nap.handler()
@@ -135,7 +136,21 @@ def invoke(engine: Engine, key: str, line: str) -> Invoke:
     return Invoke(engine.services()["Log"].handlers["add"], key, f'"{line}"'.encode())
 
 
-def test_an_object_that_fails_too_often_is_paused_with_the_reason_and_its_neighbours_go_on(caplog):
+def content(answer: Answer | NotFound) -> bytes:
+    assert isinstance(answer, Answer)
+    assert isinstance(answer.result, Value)
+    return answer.result.content
+
+
+async def info(engine: Engine, id: str) -> InvocationInfo:
+    found = await engine.invocation(id)
+    assert found is not None
+    return found
+
+
+def test_an_object_that_fails_too_often_is_paused_with_the_reason_and_its_neighbours_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def scenario() -> None:
         memory = MemoryStore(Random(0))
 
@@ -148,22 +163,22 @@ def test_an_object_that_fails_too_often_is_paused_with_the_reason_and_its_neighb
         await engine.start()
         sent = await engine.send(invoke(engine, "poison", "a"))
         behind = await engine.send(invoke(engine, "poison", "b"))
-        assert b"fine" in (await engine.call(invoke(engine, "good", "fine"))).result.content
+        assert b"fine" in content(await engine.call(invoke(engine, "good", "fine")))
 
         async def is_paused() -> bool:
-            return (await engine.invocation(sent.invocation_id)).status == "paused"
+            return (await info(engine, sent.invocation_id)).status == "paused"
 
         await eventually(is_paused)
-        found = await engine.invocation(sent.invocation_id)
+        found = await info(engine, sent.invocation_id)
         assert "failed too often" in found.paused_reason
         assert "poison" in found.paused_reason
         assert 2 <= cursed.raised_count <= 10
-        assert (await engine.invocation(behind.invocation_id)).status == "pending"
-        assert b"more" in (await engine.call(invoke(engine, "good", "more"))).result.content
+        assert (await info(engine, behind.invocation_id)).status == "pending"
+        assert b"more" in content(await engine.call(invoke(engine, "good", "more")))
 
         cursed.active = False
         assert await engine.operate(sent.invocation_id, Op.RESUME) is OpResult.DONE
-        assert (await engine.attach(behind.invocation_id)).result.content == b'["a","b"]'
+        assert content(await engine.attach(behind.invocation_id)) == b'["a","b"]'
         await engine.stop()
         hosted.close()
 
@@ -192,7 +207,9 @@ class Disks:
         return FaultyStore(await asyncio.to_thread(open_small, self.path), faults)
 
 
-def test_a_failed_store_refuses_at_once_reopens_and_has_lost_nothing(tmp_path, caplog):
+def test_a_failed_store_refuses_at_once_reopens_and_has_lost_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario() -> None:
         disks = Disks(tmp_path / "data", [Fault.NONE] * 6 + [Fault.FAILED])
         hosted = Hosted([log_object])
@@ -211,8 +228,7 @@ def test_a_failed_store_refuses_at_once_reopens_and_has_lost_nothing(tmp_path, c
         assert [each.code for each in refusals] == [503]
         assert "the disk failed" in str(refusals[0])
         assert disks.opened_count == 2
-        answer = await engine.call(invoke(engine, "k", "end"))
-        kept = answer.result.content.decode()
+        kept = content(await engine.call(invoke(engine, "k", "end"))).decode()
         assert all(f'"{each}"' in kept for each in acknowledged)
         await engine.stop()
         hosted.close()
@@ -222,7 +238,7 @@ def test_a_failed_store_refuses_at_once_reopens_and_has_lost_nothing(tmp_path, c
 
 
 @pytest.mark.parametrize("fault", [Fault.BUSY, Fault.UNAVAILABLE, Fault.LOST, Fault.WRITTEN])
-def test_a_log_that_stumbles_is_not_noticed_by_callers(tmp_path, fault):
+def test_a_log_that_stumbles_is_not_noticed_by_callers(tmp_path: Path, fault: Fault) -> None:
     async def scenario() -> None:
         disks = Disks(tmp_path / "data", [Fault.NONE, fault, Fault.NONE, fault, fault])
         hosted = Hosted([log_object])
@@ -230,7 +246,7 @@ def test_a_log_that_stumbles_is_not_noticed_by_callers(tmp_path, fault):
         await engine.start()
         for n in range(3):
             answer = await engine.call(invoke(engine, "k", f"{n}"))
-        assert answer.result.content == b'["0","1","2"]'
+        assert content(answer) == b'["0","1","2"]'
         assert disks.opened_count == 1
         await engine.stop()
         hosted.close()
@@ -238,7 +254,9 @@ def test_a_log_that_stumbles_is_not_noticed_by_callers(tmp_path, fault):
     asyncio.run(scenario())
 
 
-def test_a_store_that_can_not_be_opened_again_keeps_refusing_until_it_can(tmp_path, caplog):
+def test_a_store_that_can_not_be_opened_again_keeps_refusing_until_it_can(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario() -> None:
         disks = Disks(tmp_path / "data", [Fault.NONE, Fault.FAILED])
         hosted = Hosted([log_object])

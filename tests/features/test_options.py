@@ -13,11 +13,12 @@ from perdure import Context, JournalValueCodec, ObjectContext, Service, VirtualO
 from perdure.blocking import BlockingContext
 from perdure.context_managers import contextvar
 from perdure.testing import TestSystem
+from tests.features.modes import Effects, Run
 
 # ---- timeouts -----------------------------------------------------------------------------------
 
 
-def test_an_inactive_attempt_is_suspended_and_comes_back(run):
+def test_an_inactive_attempt_is_suspended_and_comes_back(run: Run) -> None:
     nap = Service("Nap", inactivity_timeout=timedelta(seconds=30))
     attempts: list[int] = []
 
@@ -41,7 +42,7 @@ def test_an_inactive_attempt_is_suspended_and_comes_back(run):
     run(scenario, [nap])
 
 
-def test_an_attempt_that_ignores_its_abort_timeout_is_cut_and_tried_again(run):
+def test_an_attempt_that_ignores_its_abort_timeout_is_cut_and_tried_again(run: Run) -> None:
     hang = Service(
         "Hang", inactivity_timeout=timedelta(seconds=1), abort_timeout=timedelta(seconds=5)
     )
@@ -66,7 +67,7 @@ def test_an_attempt_that_ignores_its_abort_timeout_is_cut_and_tried_again(run):
 # ---- retention ----------------------------------------------------------------------------------
 
 
-def test_an_idempotency_key_is_free_again_after_its_retention(run):
+def test_an_idempotency_key_is_free_again_after_its_retention(run: Run) -> None:
     counter = VirtualObject("Counter", idempotency_retention=timedelta(hours=1))
 
     @counter.handler()
@@ -86,7 +87,7 @@ def test_an_idempotency_key_is_free_again_after_its_retention(run):
     run(scenario, [counter])
 
 
-def test_nothing_is_kept_without_retention(run):
+def test_nothing_is_kept_without_retention(run: Run) -> None:
     brief = Service("Brief", journal_retention=timedelta(0))
 
     @brief.handler()
@@ -104,7 +105,7 @@ def test_nothing_is_kept_without_retention(run):
     run(scenario, [brief])
 
 
-def test_a_workflow_is_forgotten_with_its_state_after_its_retention(run):
+def test_a_workflow_is_forgotten_with_its_state_after_its_retention(run: Run) -> None:
     flow = perdure.Workflow("Flow")
 
     @flow.main(workflow_retention=timedelta(hours=1))
@@ -124,7 +125,7 @@ def test_a_workflow_is_forgotten_with_its_state_after_its_retention(run):
     run(scenario, [flow])
 
 
-def test_a_journal_is_forgotten_before_the_result(run):
+def test_a_journal_is_forgotten_before_the_result(run: Run) -> None:
     kept = Service(
         "Kept",
         journal_retention=timedelta(hours=1),
@@ -148,7 +149,7 @@ def test_a_journal_is_forgotten_before_the_result(run):
 # ---- plain functions ----------------------------------------------------------------------------
 
 
-def test_plain_functions_run_in_threads_with_every_feature(run, effects):
+def test_plain_functions_run_in_threads_with_every_feature(run: Run, effects: Effects) -> None:
     shop = VirtualObject("Shop")
 
     @shop.handler()
@@ -171,6 +172,7 @@ def test_plain_functions_run_in_threads_with_every_feature(run, effects):
         effects.clear()
         receipt, *rest = await system.object_call(order, key="k", arg=["a", "bcd"])
         assert rest == [4, "inv_", "k", False]
+        assert isinstance(receipt, str)
         effects.check_journaled(system, receipt)
 
     run(scenario, [shop])
@@ -179,7 +181,7 @@ def test_plain_functions_run_in_threads_with_every_feature(run, effects):
 # ---- around every attempt -----------------------------------------------------------------------
 
 
-def test_context_managers_are_entered_around_every_attempt(run):
+def test_context_managers_are_entered_around_every_attempt(run: Run) -> None:
     trail: list[str] = []
 
     @contextvar
@@ -219,7 +221,7 @@ class Flipped(JournalValueCodec):
         return bytes(each ^ 0xFF for each in buf[1:])
 
 
-def test_a_codec_sees_every_value_on_its_way_to_the_journal(run):
+def test_a_codec_sees_every_value_on_its_way_to_the_journal(run: Run) -> None:
     vault = VirtualObject("Vault")
 
     @vault.handler()
@@ -251,7 +253,7 @@ def test_a_codec_sees_every_value_on_its_way_to_the_journal(run):
 # ---- concurrency --------------------------------------------------------------------------------
 
 
-def test_exclusive_handlers_of_a_key_never_overlap_and_shared_ones_do(run):
+def test_exclusive_handlers_of_a_key_never_overlap_and_shared_ones_do(run: Run) -> None:
     probe = VirtualObject("Probe")
     inside: set[str] = set()
     peaks: dict[str, int] = {}

@@ -10,6 +10,7 @@ import perdure
 from perdure import Context, InvocationRetryPolicy, RunOptions, Service
 from perdure.serde import BytesSerde
 from perdure.testing import TestSystem
+from tests.features.modes import Effects, Run
 
 FAST = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=10), exponentiation_factor=1.0, max_attempts=5
@@ -21,7 +22,7 @@ class Receipt:
     number: int
 
 
-def test_a_journaled_closure_never_runs_again(run, effects):
+def test_a_journaled_closure_never_runs_again(run: Run, effects: Effects) -> None:
     shop = Service("Shop")
 
     @shop.handler()
@@ -45,7 +46,7 @@ def test_a_journaled_closure_never_runs_again(run, effects):
     run(scenario, [shop])
 
 
-def test_results_come_back_as_their_type(run):
+def test_results_come_back_as_their_type(run: Run) -> None:
     shop = Service("Shop")
 
     @shop.handler()
@@ -56,7 +57,7 @@ def test_results_come_back_as_their_type(run):
         one = await ctx.run_typed("one", by_annotation, RunOptions(), 1, plus=1)
         two = await ctx.run("two", lambda n: Receipt(n), type_hint=Receipt, args=(2,))
         raw = await ctx.run_typed("raw", lambda: b"\xff", RunOptions(serde=BytesSerde()))
-        nothing = await ctx.run_typed("nothing", lambda: None)
+        nothing = await ctx.run_typed("nothing", lambda: None, RunOptions[object]())
         return (one, two, raw, nothing) == (Receipt(2), Receipt(2), b"\xff", None)
 
     async def scenario(system: TestSystem) -> None:
@@ -65,7 +66,7 @@ def test_results_come_back_as_their_type(run):
     run(scenario, [shop])
 
 
-def test_a_run_is_retried_until_it_succeeds(run, effects):
+def test_a_run_is_retried_until_it_succeeds(run: Run, effects: Effects) -> None:
     shop = Service("Shop", invocation_retry_policy=FAST)
 
     @shop.handler()
@@ -89,7 +90,9 @@ def test_a_run_is_retried_until_it_succeeds(run, effects):
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-def test_a_run_gives_up_after_its_attempts_counted_across_attempts(run, effects, limit):
+def test_a_run_gives_up_after_its_attempts_counted_across_attempts(
+    run: Run, effects: Effects, limit: int
+) -> None:
     shop = Service("Shop")
 
     @shop.handler()
@@ -116,7 +119,7 @@ def test_a_run_gives_up_after_its_attempts_counted_across_attempts(run, effects,
     run(scenario, [shop])
 
 
-def test_a_run_gives_up_after_its_time(run, effects):
+def test_a_run_gives_up_after_its_time(run: Run, effects: Effects) -> None:
     shop = Service("Shop")
 
     @shop.handler()
@@ -144,7 +147,9 @@ def test_a_run_gives_up_after_its_time(run, effects):
     run(scenario, [shop])
 
 
-def test_a_terminal_error_in_a_run_is_journaled_with_code_and_metadata(run, effects):
+def test_a_terminal_error_in_a_run_is_journaled_with_code_and_metadata(
+    run: Run, effects: Effects
+) -> None:
     shop = Service("Shop")
 
     @shop.handler()
@@ -170,7 +175,7 @@ def test_a_terminal_error_in_a_run_is_journaled_with_code_and_metadata(run, effe
     run(scenario, [shop])
 
 
-def test_a_retryable_error_says_when(run, effects):
+def test_a_retryable_error_says_when(run: Run, effects: Effects) -> None:
     shop = Service("Shop")
 
     @shop.handler()
@@ -193,7 +198,7 @@ def test_a_retryable_error_says_when(run, effects):
     run(scenario, [shop])
 
 
-def test_runs_started_together_all_finish(run, effects):
+def test_runs_started_together_all_finish(run: Run, effects: Effects) -> None:
     shop = Service("Shop")
 
     @shop.handler()
@@ -213,7 +218,7 @@ def test_runs_started_together_all_finish(run, effects):
     run(scenario, [shop])
 
 
-def test_the_context_inside_a_closure_is_refused(run):
+def test_the_context_inside_a_closure_is_refused(run: Run) -> None:
     shop = Service("Shop")
 
     @shop.handler()

@@ -1,6 +1,7 @@
 """State of a key: every operation, its serdes and type hints, lazy and preloaded."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from perdure import ObjectContext, ObjectSharedContext, VirtualObject
 from perdure.journal.schema import Defaults
 from perdure.serde import BytesSerde
 from perdure.testing import TestSystem
+from tests.features.modes import Run
 
 
 @dataclass
@@ -28,8 +30,8 @@ class Person(BaseModel):
     name: str
 
 
-def drawers(**options: object) -> tuple[VirtualObject, dict[str, object]]:
-    drawer = VirtualObject("Drawer", **options)  # type: ignore[arg-type]
+def drawers(**options: Any) -> tuple[VirtualObject, dict[str, Any]]:
+    drawer = VirtualObject("Drawer", **options)
 
     @drawer.handler()
     async def put(ctx: ObjectContext, items: dict[str, int]) -> None:
@@ -67,7 +69,7 @@ def drawers(**options: object) -> tuple[VirtualObject, dict[str, object]]:
     [{}, {"enable_lazy_state": True}, {"state_preload": ["old"]}, {"state_preload": False}],
     ids=["eager", "lazy", "preload", "no-preload"],
 )
-def test_a_handler_reads_its_own_writes_and_clears(run, options):
+def test_a_handler_reads_its_own_writes_and_clears(run: Run, options: dict[str, Any]) -> None:
     drawer, handlers = drawers(**options)
 
     async def scenario(system: TestSystem) -> None:
@@ -82,7 +84,7 @@ def test_a_handler_reads_its_own_writes_and_clears(run, options):
     run(scenario, [drawer])
 
 
-def test_lazy_state_can_be_the_default(run):
+def test_lazy_state_can_be_the_default(run: Run) -> None:
     drawer, handlers = drawers()
 
     async def scenario(system: TestSystem) -> None:
@@ -92,7 +94,7 @@ def test_lazy_state_can_be_the_default(run):
     run(scenario, [drawer], defaults=Defaults(lazy_state=True))
 
 
-def test_type_hints_and_serdes_bring_values_back_as_they_were(run):
+def test_type_hints_and_serdes_bring_values_back_as_they_were(run: Run) -> None:
     box = VirtualObject("Box")
 
     @box.handler()
@@ -122,7 +124,7 @@ def test_type_hints_and_serdes_bring_values_back_as_they_were(run):
     run(scenario, [box])
 
 
-def test_what_was_written_before_a_terminal_error_stays(run):
+def test_what_was_written_before_a_terminal_error_stays(run: Run) -> None:
     box = VirtualObject("Box")
 
     @box.handler()
@@ -138,7 +140,7 @@ def test_what_was_written_before_a_terminal_error_stays(run):
     run(scenario, [box])
 
 
-def test_a_shared_handler_cannot_write(run):
+def test_a_shared_handler_cannot_write(run: Run) -> None:
     box = VirtualObject("Box")
 
     @box.handler(kind="shared")
@@ -153,7 +155,7 @@ def test_a_shared_handler_cannot_write(run):
     run(scenario, [box])
 
 
-def test_a_value_that_does_not_fit_its_hint_is_told_at_once(run):
+def test_a_value_that_does_not_fit_its_hint_is_told_at_once(run: Run) -> None:
     box = VirtualObject("Box")
 
     @box.handler()
@@ -168,7 +170,7 @@ def test_a_value_that_does_not_fit_its_hint_is_told_at_once(run):
     run(scenario, [box])
 
 
-def test_objects_and_workflows_keep_state_apart(run):
+def test_objects_and_workflows_keep_state_apart(run: Run) -> None:
     box, flow = VirtualObject("Box"), perdure.Workflow("Flow")
 
     @box.handler()

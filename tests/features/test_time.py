@@ -5,12 +5,13 @@ from datetime import timedelta
 
 from perdure import Context, InvocationRetryPolicy, Service
 from perdure.testing import TestSystem
+from tests.features.modes import Run
 
 DAY_S = 86_400.0
 SOON = InvocationRetryPolicy(initial_interval=timedelta(milliseconds=10))
 
 
-def test_a_sleep_takes_its_time_however_often_the_engine_crashes(run):
+def test_a_sleep_takes_its_time_however_often_the_engine_crashes(run: Run) -> None:
     nap = Service("Nap")
 
     @nap.handler()
@@ -27,7 +28,7 @@ def test_a_sleep_takes_its_time_however_often_the_engine_crashes(run):
     run(scenario, [nap])
 
 
-def test_sleeps_started_together_end_by_their_own_time(run):
+def test_sleeps_started_together_end_by_their_own_time(run: Run) -> None:
     nap = Service("Nap")
 
     @nap.handler()
@@ -45,19 +46,18 @@ def test_sleeps_started_together_end_by_their_own_time(run):
     run(scenario, [nap])
 
 
-def test_random_uuid_and_time_are_the_same_in_every_attempt(run):
+def test_random_uuid_and_time_are_the_same_in_every_attempt(run: Run) -> None:
     dice = Service("Dice", invocation_retry_policy=SOON)
     seen: list[tuple[object, ...]] = []
 
     @dice.handler()
     async def throw(ctx: Context) -> list[str]:
-        numbers = (ctx.random().random(), str(ctx.uuid()), await ctx.time(), str(ctx.uuid()))
+        early = (ctx.random().random(), str(ctx.uuid()), await ctx.time(), str(ctx.uuid()))
         await ctx.sleep(timedelta(seconds=1))
-        numbers = (*numbers, ctx.random().randrange(1 << 40))
-        seen.append(numbers)
+        seen.append((*early, ctx.random().randrange(1 << 40)))
         if len(seen) < 3:
             raise ValueError("once more")
-        return [numbers[1], numbers[3]]
+        return [early[1], early[3]]
 
     async def scenario(system: TestSystem) -> None:
         seen.clear()
@@ -69,7 +69,7 @@ def test_random_uuid_and_time_are_the_same_in_every_attempt(run):
     run(scenario, [dice])
 
 
-def test_the_request_says_who_and_what(run):
+def test_the_request_says_who_and_what(run: Run) -> None:
     info = Service("Info")
 
     @info.handler()
@@ -94,7 +94,7 @@ def test_the_request_says_who_and_what(run):
     run(scenario, [info])
 
 
-def test_the_end_of_an_attempt_is_told_to_what_it_started(run):
+def test_the_end_of_an_attempt_is_told_to_what_it_started(run: Run) -> None:
     watch = Service("Watch")
     ended: list[str] = []
 

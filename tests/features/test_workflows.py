@@ -8,7 +8,7 @@ import pytest
 import perdure
 from perdure import TerminalError, Workflow, WorkflowContext, WorkflowSharedContext, testing
 from perdure.testing import TestSystem
-from tests.features.modes import eventually
+from tests.features.modes import Run, eventually
 
 signup = Workflow("SignUp")
 runs: list[str] = []
@@ -67,7 +67,7 @@ async def started(system: TestSystem, key: str = "ada") -> perdure.RestateClient
     return sent
 
 
-def test_a_promise_is_resolved_once_and_seen_by_all(run):
+def test_a_promise_is_resolved_once_and_seen_by_all(run: Run) -> None:
     async def scenario(system: TestSystem) -> None:
         runs.clear()
         await started(system)
@@ -85,7 +85,7 @@ def test_a_promise_is_resolved_once_and_seen_by_all(run):
     run(scenario, [signup])
 
 
-def test_a_rejection_is_raised_where_it_is_awaited(run):
+def test_a_rejection_is_raised_where_it_is_awaited(run: Run) -> None:
     async def scenario(system: TestSystem) -> None:
         await started(system)
         assert await system.workflow_call(refuse, key="ada", arg="too young") == 200
@@ -96,7 +96,7 @@ def test_a_rejection_is_raised_where_it_is_awaited(run):
     run(scenario, [signup])
 
 
-def test_a_promise_can_be_resolved_before_the_run_begins(run):
+def test_a_promise_can_be_resolved_before_the_run_begins(run: Run) -> None:
     async def scenario(system: TestSystem) -> None:
         assert await system.workflow_call(approve, key="ada", arg="early") == 200
         answer = await system.workflow_call(main, key="ada", arg="Ada")
@@ -105,7 +105,7 @@ def test_a_promise_can_be_resolved_before_the_run_begins(run):
     run(scenario, [signup])
 
 
-def test_the_run_happens_once_per_key(run):
+def test_the_run_happens_once_per_key(run: Run) -> None:
     flow = Workflow("Flow")
     caller = perdure.Service("Caller")
 
@@ -136,7 +136,7 @@ def test_the_run_happens_once_per_key(run):
     run(scenario, [flow, caller])
 
 
-def test_a_second_call_of_run_is_409():
+def test_a_second_call_of_run_is_409() -> None:
     flow = Workflow("Flow")
 
     @flow.main()
@@ -151,7 +151,7 @@ def test_a_second_call_of_run_is_409():
     testing.run(scenario, [flow])  # after a crash, the caller would only attach
 
 
-def test_unknown_runs_are_404(run):
+def test_unknown_runs_are_404(run: Run) -> None:
     async def scenario(system: TestSystem) -> None:
         with pytest.raises(perdure.HttpError, match="404"):
             await system.workflow_attach(main, key="nobody")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -74,7 +75,7 @@ def test_help_lists_the_commands_and_the_exit_codes() -> None:
     for word in ("up", "call", "invocations", "state", "services", "doctor", "cannot connect"):
         assert word in result.output
     assert CliRunner().invoke(main, ["--version"]).output.startswith("perdure, version ")
-    for command in main.list_commands(None):  # type: ignore[arg-type]
+    for command in main.list_commands(click.Context(main)):
         assert CliRunner().invoke(main, [command, "--help"]).exit_code == OK
 
 

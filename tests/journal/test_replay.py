@@ -7,6 +7,7 @@ from perdure.journal.entries import (
     Call,
     ClearAllState,
     ClearState,
+    Command,
     Completion,
     Entry,
     Failure,
@@ -103,12 +104,12 @@ def test_moments_may_differ_in_a_replay() -> None:
     ],
 )
 def test_mismatch_names_both_commands_place_and_cause(
-    recorded: Entry, issued: Entry, texts: list[str]
+    recorded: Entry, issued: Command, texts: list[str]
 ) -> None:
     machine = replay(SetState("before", b""), recorded)
     machine.issue(SetState("before", b""))
     with pytest.raises(JournalMismatch) as caught:
-        machine.issue(issued)  # type: ignore[arg-type]
+        machine.issue(issued)
     message = str(caught.value)
     for text in [*texts, "command 2 of Counter/add", "test_replay.py:", "What to do"]:
         assert text in message, message

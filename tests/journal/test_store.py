@@ -1,7 +1,7 @@
 """What every store promises, on LevelDB and in memory alike; sizes; and what a crash leaves."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
 
@@ -44,11 +44,11 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     return lambda: open_small(tmp_path / "data")
 
 
-def _scenario(make: Make, body: Callable[[Store], object]) -> None:
+def _scenario(make: Make, body: Callable[[Store], Awaitable[object]]) -> None:
     async def run() -> None:
         store = make()
         try:
-            await body(store)  # type: ignore[misc]
+            await body(store)
         finally:
             await store.close()
 

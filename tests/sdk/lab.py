@@ -257,11 +257,11 @@ class Lab:
         news = [
             (index, entry)
             for index, entry in enumerate(self.entries)
-            if index >= self._told and not is_command(entry)
+            if index >= self._told and isinstance(entry, Notification)
         ]
         self._told = len(self.entries)
         if news and number == self.attempt_count:
-            attempt.deliver(tuple(news))  # type: ignore[arg-type]
+            attempt.deliver(tuple(news))
 
     # ---- attempts -------------------------------------------------------------------------------
 
@@ -288,8 +288,8 @@ class Lab:
         if suspended is not self._suspended:
             self.suspensions.append(suspended)
         self._suspended = suspended
-        news = [e for e in self.entries[suspended.seen_count :] if not is_command(e)]
-        if satisfied(suspended.awaiting, news):  # type: ignore[arg-type]
+        unseen = self.entries[suspended.seen_count :]
+        if satisfied(suspended.awaiting, [e for e in unseen if isinstance(e, Notification)]):
             self.open()
         elif self.auto_fire and self.timers:
             asyncio.get_running_loop().call_soon(self.fire_next)

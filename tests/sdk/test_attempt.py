@@ -30,6 +30,7 @@ from perdure.journal.entries import (
     InvocationId,
     Outcome,
     Output,
+    SendSignal,
     SetState,
     Signal,
     Value,
@@ -463,8 +464,8 @@ def test_cancel_waits_for_the_ids_of_its_calls() -> None:
         late.notify(Completion(2, InvocationId(CALLEE)))
         late.notify(Completion(4, InvocationId(INVOCATION)))
         await settle()
-        signals = [c for c in late.commands if type(c).__name__ == "SendSignal"]
-        assert [s.target_id for s in signals[:2]] == [CALLEE, INVOCATION]  # type: ignore[union-attr]
+        signals = [c for c in late.commands if isinstance(c, SendSignal)]
+        assert [s.target_id for s in signals[:2]] == [CALLEE, INVOCATION]
         lab.hosted.close()
         late.hosted.close()
         await settle()

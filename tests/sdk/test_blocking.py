@@ -28,7 +28,7 @@ from perdure.journal.errors import TerminalError
 from perdure.object import VirtualObject
 from perdure.service import Service
 from perdure.workflow import Workflow
-from tests.sdk.lab import CALLEE, Lab, settle
+from tests.sdk.lab import CALLEE, Callee, Lab, settle
 
 till = VirtualObject("Till")
 echo = Service("Echo")
@@ -97,14 +97,14 @@ def approve(ctx: BlockingContext) -> list[Any]:
     return [before, promise.value()]
 
 
-CALLEES: dict[str, Callable[[bytes], Outcome]] = {
+CALLEES: dict[str, Callee] = {
     "Echo/say": lambda body: Failure(418, "tea") if body == b'"bad"' else Value(body),
     "Till/add": lambda body: Value(b"2"),
 }
 
 
 def lab_of(target: str, **more: Any) -> Lab:
-    return Lab([till, echo, flow], target, callees=CALLEES, **more)  # type: ignore[arg-type]
+    return Lab([till, echo, flow], target, callees=CALLEES, **more)
 
 
 def outcome(target: str, **more: Any) -> tuple[Lab, Any]:
@@ -151,7 +151,7 @@ def end_of(body: Callable[..., Any], **more: Any) -> tuple[Lab, Outcome]:
     service.handler(name="go")(body)
 
     async def run() -> tuple[Lab, Outcome]:
-        lab = Lab([service, echo], "Probe/go", callees=CALLEES, **more)  # type: ignore[arg-type]
+        lab = Lab([service, echo], "Probe/go", callees=CALLEES, **more)
         return lab, await lab.run()
 
     return asyncio.run(run())

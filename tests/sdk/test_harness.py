@@ -36,7 +36,7 @@ async def fail_once(ctx: Context) -> int:
 app = perdure.app([counter, flaky])
 
 
-def test_the_environment_has_both_urls_and_a_client():
+def test_the_environment_has_both_urls_and_a_client() -> None:
     async def scenario() -> None:
         async with perdure.create_test_harness(app) as env:
             assert await env.client.object_call(add, key="a", arg=1) == 1
@@ -51,7 +51,7 @@ def test_the_environment_has_both_urls_and_a_client():
     asyncio.run(scenario())
 
 
-def test_two_at_a_time_do_not_share_anything():
+def test_two_at_a_time_do_not_share_anything() -> None:
     async def scenario() -> None:
         async with (
             perdure.create_test_harness(app) as one,
@@ -64,7 +64,7 @@ def test_two_at_a_time_do_not_share_anything():
     asyncio.run(scenario())
 
 
-def test_a_blocking_test_needs_no_loop_of_its_own():
+def test_a_blocking_test_needs_no_loop_of_its_own() -> None:
     with perdure.test_harness(app, follow_logs=True) as harness:
         with harness.ingress_client() as client:
             assert client.post("/Counter/a/add", json=2).json() == 2
@@ -75,14 +75,14 @@ def test_a_blocking_test_needs_no_loop_of_its_own():
         harness.ingress_client()
 
 
-def test_always_replay_runs_the_handler_again_at_each_await():
+def test_always_replay_runs_the_handler_again_at_each_await() -> None:
     attempts.clear()
     with perdure.test_harness(app, always_replay=True) as harness, harness.ingress_client() as http:
         assert http.post("/Counter/a/add", json=2).json() == 2
     assert attempts.count("add") == 2
 
 
-def test_retries_can_be_disabled():
+def test_retries_can_be_disabled() -> None:
     attempts.clear()
     with (
         perdure.test_harness(app, disable_retries=True) as harness,
@@ -98,7 +98,7 @@ def test_retries_can_be_disabled():
         assert client.post("/Flaky/fail_once").json() == 2
 
 
-def test_wrong_services_are_told_by_start():
+def test_wrong_services_are_told_by_start() -> None:
     with pytest.raises(perdure.UsageError, match="expected Service"):
         perdure.test_harness(["nonsense"]).start()  # type: ignore[list-item]
 
@@ -111,7 +111,7 @@ class Reversed(JournalValueCodec):
         return bytes(reversed(buf))
 
 
-def test_the_client_uses_the_codec_of_the_app():
+def test_the_client_uses_the_codec_of_the_app() -> None:
     async def scenario() -> None:
         codec = Reversed()
         coded = perdure.app([counter], journal_value_codec=codec)
@@ -121,7 +121,7 @@ def test_the_client_uses_the_codec_of_the_app():
     asyncio.run(scenario())
 
 
-def test_the_configuration_is_that_of_a_container_without_one():
+def test_the_configuration_is_that_of_a_container_without_one() -> None:
     config = TestConfiguration(always_replay=True)
     assert config.defaults().inactivity_timeout_ms == 0
     assert TestConfiguration().defaults().inactivity_timeout_ms == 600_000
