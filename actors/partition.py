@@ -72,7 +72,7 @@ class PartitionOptions(msgspec.Struct, frozen=True, kw_only=True):
     cleanup_interval_s: float = 3600.0
     idle_actor_timeout_s: float = 60.0
     actor_limit: int = 10_000
-    resident_attempts_limit: int = 1_000
+    resident_attempts_limit: int = 500
     state_cache_bytes: int = 64 << 20
     restart_limit: int = 5
     restart_window_s: float = 10.0
@@ -236,6 +236,7 @@ class Partition:
                 self.attempts.abort(act.id)
             case SetTimer():
                 self.timers.add(act.due_ms, act.key, act.value)
+                self._note_low_water()
             case AwaitEnd():
                 self._outside.await_end(act.token, act.id)
             case Report():
@@ -374,6 +375,10 @@ class Partition:
             self._outside.failed(error)
         except Exception as error:
             self._attempt_broke(keys.split_timer(key)[2], error)
+        self._note_low_water()
+
+    def _note_low_water(self) -> None:
+        """The timers' mark is stored with what moved it."""
         if self.timers.low_water != self._stored_low_water:
             self._stored_low_water = self.timers.low_water
             self.tables.put_row(keys.TIMER_LOW_WATER, self._stored_low_water)

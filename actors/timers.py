@@ -11,7 +11,7 @@ from collections.abc import Callable
 from perdure.journal import keys
 from perdure.journal.store import Row
 
-WINDOW_LIMIT = 20_000  # timers in memory
+WINDOW_LIMIT = 5_000  # timers in memory
 BURST_LIMIT = 200  # fired in one turn of the loop
 _LOOK_AGAIN_S = 600.0  # the wall clock may have been set
 
@@ -55,7 +55,8 @@ class Timers:
         if self._has_more and key > self._known_until:
             return  # read when its time comes near
         heapq.heappush(self._heap, (key, value))
-        self.low_water = min(self.low_water, key)
+        if key <= self.low_water:  # the wall clock was set back
+            self.low_water = keys.timers_from(due_ms)
         if len(self._heap) > 2 * WINDOW_LIMIT:
             self._shrink()
         self._arm()

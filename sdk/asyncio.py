@@ -7,7 +7,7 @@ Which one is first is read from the journal's order, so every replay decides ali
 import inspect
 import types
 from collections.abc import AsyncIterator, Generator, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from perdure.attempt_core import AttemptCore
 from perdure.context import DurablePromise
@@ -50,15 +50,23 @@ async def select(**futures: RestateDurableFuture[Any]) -> list[Any]:
     return [name, await winner]
 
 
-async def as_completed(
+@overload
+def as_completed(
     *futures: RestateDurableFuture[T],
-) -> AsyncIterator[RestateDurableFuture[T]]:
+) -> AsyncIterator[RestateDurableFuture[T]]: ...
+@overload
+def as_completed(
+    *futures: RestateDurableFuture[Any],
+) -> AsyncIterator[RestateDurableFuture[Any]]: ...
+async def as_completed(
+    *futures: RestateDurableFuture[Any],
+) -> AsyncIterator[RestateDurableFuture[Any]]:
     """Yields the futures as they complete: ``async for future in as_completed(a, b): ...``."""
     if not futures:
         return
     attempt, durable = checked(futures)
     replay = attempt.replay
-    waiting: dict[Handle, list[DurableFuture[T]]] = {}
+    waiting: dict[Handle, list[DurableFuture[Any]]] = {}
     completed = [each for each in durable if each.is_completed]
     for each in durable:
         if not each.is_completed:
@@ -85,17 +93,25 @@ def _withdraw_taken(waiting: dict[Handle, list[DurableFuture[T]]]) -> list[Durab
     return [each for handle in taken for each in waiting.pop(handle)]
 
 
+@overload
 async def wait_completed(
     *futures: RestateDurableFuture[T],
-) -> tuple[list[RestateDurableFuture[T]], list[RestateDurableFuture[T]]]:
+) -> tuple[list[RestateDurableFuture[T]], list[RestateDurableFuture[T]]]: ...
+@overload
+async def wait_completed(
+    *futures: RestateDurableFuture[Any],
+) -> tuple[list[RestateDurableFuture[Any]], list[RestateDurableFuture[Any]]]: ...
+async def wait_completed(
+    *futures: RestateDurableFuture[Any],
+) -> tuple[list[RestateDurableFuture[Any]], list[RestateDurableFuture[Any]]]:
     """Wait until at least one is completed: those that are, and the others, in the order given."""
     if not futures:
         return [], []
     attempt, durable = checked(futures)
     if not any(each.is_completed for each in durable):
         await wait_for(attempt, {each.handle for each in durable}, False)
-    completed: list[RestateDurableFuture[T]] = []
-    waiting: list[RestateDurableFuture[T]] = []
+    completed: list[RestateDurableFuture[Any]] = []
+    waiting: list[RestateDurableFuture[Any]] = []
     for each in durable:
         (completed if each.is_completed else waiting).append(each)
     return completed, waiting

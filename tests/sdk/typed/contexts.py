@@ -8,8 +8,10 @@ from perdure import (
     ObjectSharedContext,
     RunOptions,
     WorkflowContext,
+    as_completed,
     gather,
     select,
+    wait_completed,
 )
 from perdure.serde import BytesSerde, DefaultSerde
 
@@ -68,3 +70,20 @@ async def waiting(ctx: WorkflowContext) -> None:
     await select(answer=future, timeout=ctx.signal("stop"))
     await ctx.promise("p", type_hint=int).resolve("x")  # bad
     await gather(1)  # bad
+
+
+async def combined(ctx: Context) -> None:
+    same = (
+        ctx.run_typed("a", compute, RunOptions(), 1),
+        ctx.run_typed("b", compute, RunOptions(), 2),
+    )
+    async for each in as_completed(*same):
+        assert_type(await each, float)
+    mixed = (
+        ctx.run_typed("a", compute, RunOptions(), 1),
+        ctx.run_typed("b", fetch, RunOptions(), "u"),
+    )
+    async for one in as_completed(*mixed):
+        assert_type(await one, Any)
+    done, _ = await wait_completed(mixed[0], mixed[1])
+    assert_type(await done[0], Any)
