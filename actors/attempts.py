@@ -85,11 +85,17 @@ class OpenAttempts:
     # ---- who is quiet
 
     def spoke(self, opened: OpenAttempt, now_s: float) -> None:
-        """It emitted something, or was given something."""
+        """It emitted something."""
         opened.quiet_since_s = now_s
         if opened.closed_at_s is not None:
             opened.closed_at_s = now_s
         self._waiting.pop(opened.id, None)
+
+    def given(self, opened: OpenAttempt, now_s: float) -> None:
+        """Something was delivered to it; whether it goes on it tells by speaking."""
+        opened.quiet_since_s = now_s
+        if opened.id in self._waiting:
+            self._waiting.move_to_end(opened.id)
 
     def blocked(self, opened: OpenAttempt) -> None:
         """It waits. Suspend it at once where it may not wait, or the longest one if there are too many."""

@@ -39,6 +39,7 @@ class Commits:
         self._flushing: list[asyncio.Future[None]] = []  # and for the one on its way
         self._wake = asyncio.Event()
         self._in_flight = False
+        self._over = False
         self._step_count = 0
         self._task: asyncio.Task[None] | None = None
         self.group_count = 0
@@ -58,6 +59,8 @@ class Commits:
 
     async def flush(self) -> None:
         """Until everything that was decided so far is durable and done."""
+        if self._over:
+            raise StoreFailed("the partition has stopped")
         if self._in_flight or self._acts or self._tables.has_open_writes:
             flushed = asyncio.get_running_loop().create_future()
             self._flushed.append(flushed)
@@ -70,6 +73,10 @@ class Commits:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+        self._refuse_flushes()
+
+    def _refuse_flushes(self) -> None:
+        self._over = True
         for future in (*self._flushing, *self._flushed):
             if not future.done():
                 future.set_exception(StoreFailed("the partition stopped before this was durable"))
@@ -86,6 +93,7 @@ class Commits:
         except asyncio.CancelledError:
             raise
         except BaseException as error:
+            self._refuse_flushes()
             self._failed(error)
 
     async def _settle_down(self) -> None:

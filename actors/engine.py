@@ -102,31 +102,35 @@ class Engine:
 
     async def _open_partition(self) -> None:
         store = await self._open_store()
-        outside = Outside(self._reply, self._complete, self._await_end, self._failed)
-        partition = Partition(
-            store,
-            self.registry,
-            self._deployment,
-            self._now_ms,
-            self._random_bytes,
-            outside,
-            self._options.partition,
-        )
-        cell = self._base.spawn(PartitionActor, None, partition)
-        partition.start(cell)
+        try:
+            partition = Partition(
+                store,
+                self.registry,
+                self._deployment,
+                self._now_ms,
+                self._random_bytes,
+                Outside(self._reply, self._complete, self._await_end, self._failed),
+                self._options.partition,
+            )
+            partition.start(self._base.spawn(PartitionActor, None, partition))
+        except BaseException:  # such as a read that fails
+            await store.close()
+            raise
         self._partition, self._down = partition, ""
 
     async def stop(self) -> None:
         """Take nothing more, commit what was decided, close the store. Waiting callers get 503."""
         if self._restarting is not None:
             self._restarting.cancel()
+            await asyncio.wait([self._restarting])
         partition, self._partition, self._down = self._partition, None, "Perdure is stopping"
-        if partition is not None:
-            await partition.stop()
-        self._refuse_waiting(
-            StoreFailed("Perdure stopped; the invocation goes on after the restart")
-        )
-        await self._base.stop(self._base.root)
+        try:
+            if partition is not None:
+                await partition.stop()
+        finally:
+            message = "Perdure stopped; the invocation goes on after the restart"
+            self._refuse_waiting(StoreFailed(message))
+            await self._base.stop(self._base.root)
 
     async def crash(self) -> None:
         """As ``kill -9``: everything in memory is gone at once. For tests."""
@@ -163,18 +167,19 @@ class Engine:
 
     # ---- supervision of the partition
 
-    def _failed(self, error: BaseException) -> None:
+    def _failed(self, partition: Partition, error: BaseException) -> None:
         """The store or the commit loop is over: nothing is acknowledged any more."""
-        if self._partition is None:
-            return
+        if partition is not self._partition:
+            return  # it is over already
         log.error("the partition stopped: %r", error, exc_info=error)
-        partition, self._partition = self._partition, None
+        self._partition = None
         self._down = f"the store failed: {error}"
         self._refuse_waiting(StoreFailed(self._down))
         self._restarting = self._loop.create_task(self._restart(partition))
 
     async def _restart(self, partition: Partition) -> None:
         await partition.crash()
+        await self._base.stop(partition.cell)
         await partition.store.close()
         options = self._options.partition
         while True:
@@ -188,7 +193,7 @@ class Engine:
             await asyncio.sleep(delay_s)
             try:
                 await self._open_partition()
-            except PerdureError as error:
+            except Exception as error:
                 self._down = f"the store can't be opened again: {error}"
                 log.error("%s; next try in %.1f s", self._down, delay_s * 2)
                 continue
@@ -231,12 +236,13 @@ class Engine:
             return await future
         except StoreError as error:
             if not future.done():  # a read failed
-                self._failed(error)
+                self._failed(partition, error)
             raise
         finally:
             if self._futures.pop(token, None) is not None and id in self._awaiting:
                 waiting = self._awaiting[id]
-                waiting.remove(token)
+                if token in waiting:
+                    waiting.remove(token)
                 if not waiting:
                     del self._awaiting[id]
 
@@ -281,7 +287,12 @@ class Engine:
 
     async def _request(self, invoke: Invoke, waits: bool) -> tuple[bytes, int, Request]:
         partition = self._running()
-        await self._admit(partition, invoke)
+        try:
+            await self._admit(partition, invoke)
+        except StoreError as error:
+            if partition is self._partition and not isinstance(error, Overloaded):
+                self._failed(partition, error)
+            raise
         now_ms = self._now_ms()
         id, is_fresh = self._new_id(invoke, now_ms)
         is_run = invoke.handler.type is HandlerType.WORKFLOW

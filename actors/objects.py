@@ -28,7 +28,11 @@ class ObjectActor(SupervisedActor):
             if isinstance(msg, ActorExitRequest):
                 self._abort_all()
             return
-        self._receive(msg)
+        try:
+            self._receive(msg)
+        except BaseException:
+            self._abort_all()  # a successor replays them
+            raise
 
     def _receive(self, msg: ToObject) -> None:
         match msg:

@@ -84,7 +84,7 @@ class Outside(msgspec.Struct, frozen=True):
     reply: Callable[[int, object], None]
     complete: Callable[[bytes, object], None]
     await_end: Callable[[int, bytes], None]
-    failed: Callable[[BaseException], None]
+    failed: Callable[["Partition", BaseException], None]
 
 
 class PartitionActor(SupervisedActor):
@@ -127,7 +127,7 @@ class Partition:
         self.store = store
         self.tables = Tables(store, handlers, options.state_cache_bytes)
         self.commits = Commits(
-            self.tables, store, lambda: random_bytes(16), self._perform, outside.failed
+            self.tables, store, lambda: random_bytes(16), self._perform, self._failed
         )
         low_water = store.get(keys.TIMER_LOW_WATER) or keys.timers_from(0)
         self.timers = Timers(self._loop, now_ms, self.tables.timers, self._timer_due, low_water)
@@ -155,9 +155,14 @@ class Partition:
     async def stop(self) -> None:
         """Abort what is open, commit what is decided, let the store go."""
         await self._end()
-        await self.commits.flush()
-        await self.commits.stop()
-        await self.store.close()
+        try:
+            await self.commits.flush()
+        finally:
+            await self.commits.stop()
+            await self.store.close()
+
+    def _failed(self, error: BaseException) -> None:
+        self._outside.failed(self, error)
 
     async def crash(self) -> None:
         """Drop everything where it is; what was not committed is lost."""
@@ -214,7 +219,7 @@ class Partition:
         try:
             self.submit(Frames(id, attempt, frames, self._now_ms(), self._entropy))
         except StoreError as error:
-            self._outside.failed(error)
+            self._failed(error)
         except Exception as error:
             self._attempt_broke(id, error)
 
@@ -230,7 +235,7 @@ class Partition:
             case Deliver():
                 opened = self.attempts.find(act.id, act.attempt)
                 if opened is not None:
-                    self.attempts.spoke(opened, self._loop.time())
+                    self.attempts.given(opened, self._loop.time())
                     opened.actor.deliver(Notify(act.id, act.attempt, act.entries), self.cell)
             case AbortAttempt():
                 self.attempts.abort(act.id)
@@ -335,7 +340,11 @@ class Partition:
         address = self.directory.failed(notice)
         for opened in lost:
             self.attempts.remove(opened.id)
-        self._restart(address, [opened.id for opened in lost], notice.error)
+        culprit = getattr(notice.message, "id", None)  # of a message to an object actor
+        self._restart(address, [a.id for a in lost if a.id == culprit], notice.error)
+        for opened in lost:
+            if opened.id != culprit:
+                self._loop.call_soon(self._submit_safely, Recover(opened.id, self._now_ms()))
 
     def _attempt_broke(self, id: bytes, error: Exception) -> None:
         """The machine or the start of an attempt raised: our bug, or poison data."""
@@ -357,7 +366,7 @@ class Partition:
         try:
             self.submit(event)
         except StoreError as error:
-            self._outside.failed(error)
+            self._failed(error)
         except Exception as error:
             log.error("%r failed: %r", event, error, exc_info=error)
 
@@ -372,7 +381,7 @@ class Partition:
         try:
             self.submit(TimerDue(key, value, self._now_ms()))
         except StoreError as error:
-            self._outside.failed(error)
+            self._failed(error)
         except Exception as error:
             self._attempt_broke(keys.split_timer(key)[2], error)
         self._note_low_water()
@@ -408,7 +417,7 @@ class Partition:
             rows = self.store.scan(keys.EXPIRY, stop, _EXPIRY_BURST)
             for key, _ in rows:
                 _, kind, id = keys.split_expiry(key)
-                self.submit(Expired(key, kind, id))
+                self._submit_safely(Expired(key, kind, id))
             await self.commits.flush()
             if len(rows) < _EXPIRY_BURST:
                 return

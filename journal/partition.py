@@ -16,6 +16,7 @@ from perdure.journal.attempt import (
     Behavior,
     Ended,
     Failed,
+    Frame,
     ProposeRun,
 )
 from perdure.journal.attempt import (
@@ -33,6 +34,7 @@ from perdure.journal.entries import (
     Void,
     payload_bytes,
 )
+from perdure.journal.entries import encode as encode_entry
 from perdure.journal.events import (
     AbortAttempt,
     Attach,
@@ -70,6 +72,8 @@ from perdure.journal.schema import HandlerType, RetryPolicy
 from perdure.journal.turn import Step, Turn, View
 
 MAX_PAYLOAD_BYTES = 32 << 20  # of one command or run result (service protocol 5.12)
+MAX_BURST_BYTES = 2 * MAX_PAYLOAD_BYTES  # of what is decided at once
+_PROBE_BYTES = 1 << 16  # entries up to this size are encoded on trial
 
 
 def step(view: View, event: Event) -> Step:
@@ -184,12 +188,20 @@ def _frames(turn: Turn, event: Frames) -> None:
         event.entropy,
     )
     commands = 0
+    if len(event.frames) > 1 and _burst_bytes(event.frames) > MAX_BURST_BYTES:
+        failure = Failed(
+            413,
+            f"[RT0003] the handler journaled more than {MAX_BURST_BYTES} bytes without an await "
+            "in between; await something, or store large values elsewhere",
+            behavior=Behavior.FAIL,
+        )
+        return _fail(turn, caller, failure, commands)
     for frame in event.frames:
         effect = EFFECTS.get(type(frame))
         if effect is not None:
             command = cast(Command, frame)
-            if payload_bytes(command) > MAX_PAYLOAD_BYTES:
-                return _fail(turn, caller, _too_large(command), commands)
+            if (refusal := _refusal(command)) is not None:
+                return _fail(turn, caller, refusal, commands)
             try:
                 effect(turn, caller, frame)
             except Precondition as e:
@@ -199,8 +211,8 @@ def _frames(turn: Turn, event: Frames) -> None:
         match frame:
             case ProposeRun():
                 completion = Completion(frame.completion_id, frame.result)
-                if payload_bytes(completion) > MAX_PAYLOAD_BYTES:
-                    return _fail(turn, caller, _too_large(completion), commands)
+                if (refusal := _refusal(completion)) is not None:
+                    return _fail(turn, caller, refusal, commands)
                 turn.deliver(id, record.attempt, completion)
             case Barrier():
                 turn.acts.append(PassBarrier(id, record.attempt, frame.completion_id))
@@ -222,14 +234,27 @@ def _frames(turn: Turn, event: Frames) -> None:
         turn.put(id, _current(turn, id, commands))
 
 
-def _too_large(entry: Entry) -> Failed:
+def _burst_bytes(frames: tuple[Frame, ...]) -> int:
+    return sum(payload_bytes(cast(Entry, frame)) for frame in frames)
+
+
+def _refusal(entry: Entry) -> Failed | None:
+    """Why an entry can't be stored; the same code would do the same again, so the invocation ends."""
     size, name = payload_bytes(entry), type(entry).__name__
-    return Failed(
-        413,
-        f"[RT0003] {name} carries {size} bytes, the limit is {MAX_PAYLOAD_BYTES}; store large values "
-        "elsewhere and journal a reference",
-        behavior=Behavior.FAIL,  # the same code would do the same again
-    )
+    if size > MAX_PAYLOAD_BYTES:
+        return Failed(
+            413,
+            f"[RT0003] {name} carries {size} bytes, the limit is {MAX_PAYLOAD_BYTES}; store large "
+            "values elsewhere and journal a reference",
+            behavior=Behavior.FAIL,
+        )
+    if size < _PROBE_BYTES:
+        try:
+            encode_entry(entry)
+        except (TypeError, ValueError, OverflowError) as error:
+            message = f"[RT0003] {name} holds what a journal can't: {error}"
+            return Failed(500, message, behavior=Behavior.FAIL)
+    return None
 
 
 def _current(turn: Turn, id: bytes, commands: int) -> Invocation:

@@ -21,8 +21,8 @@ Row: TypeAlias = tuple[bytes, bytes]
 FIRST_TAG, LAST_TAG = 0x10, 0xF0  # first bytes of keys; below are the adapter's own
 WRITE_OVERHEAD_BYTES = 16  # framing of one write in any log, generously
 LOG_GROUP_BYTES = 900_000  # what every replicated log takes in one entry (distributed 6.2)
-EMBEDDED_GROUP_BYTES = 64 << 20  # LevelDB's batch is built in memory, twice
-EMBEDDED_VALUE_BYTES = 40 << 20  # a payload of 32 MiB and its wrapping (leveldb 6.5)
+EMBEDDED_GROUP_BYTES = 320 << 20  # LevelDB's batch is built in memory, twice
+EMBEDDED_VALUE_BYTES = 72 << 20  # two payloads of 32 MiB and their wrapping (leveldb 6.5)
 SUSPICIOUS_FSYNC_US = 20  # faster than any disk that keeps its promise (leveldb 1.1)
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from perdure.journal import keys, records
-from perdure.journal.entries import Entry, decode_segment, encode, payload_bytes
+from perdure.journal.entries import Entry, Output, decode_segment, encode, payload_bytes
 from perdure.journal.mailbox import EMPTY, Mailbox, enqueue
-from perdure.journal.records import Address, Invocation, Promise, Running
+from perdure.journal.records import Address, Completed, Invocation, Promise, Running
 from perdure.journal.schema import Handler
 from perdure.journal.store import Row, Store, Write
 from perdure.journal.turn import Step
@@ -58,7 +58,14 @@ class _Group:
         self.size_bytes = 0
 
     def __bool__(self) -> bool:
-        return bool(self.invocations or self.rows or self.state or self.entries or self.promises)
+        return bool(
+            self.invocations
+            or self.rows
+            or self.state
+            or self.entries
+            or self.promises
+            or self.forgotten
+        )
 
 
 class _Warm:
@@ -212,8 +219,10 @@ class Tables:
             group.forgotten.add(id)
         for id, (first, entries) in step.entries.items():
             self._add_entries(id, first, entries)
-        if step.invocations:
-            group.invocations.update(step.invocations)
+        for id, invocation in step.invocations.items():
+            group.invocations[id] = invocation
+            if invocation is not None and type(invocation.status) is Completed:
+                group.size_bytes += payload_bytes(Output(invocation.status.result))
         for address, name, value in step.state:
             self._set_state(address, name, value)
         for address, box in step.mailboxes.items():

@@ -4,19 +4,19 @@ How the handler waits and what is emitted when: `attempt_core.py`. Which excepti
 protocol 5.9; the official SDK's rule that a terminal error also counts as somebody's cause.
 """
 
-import traceback
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from types import CoroutineType
 
 from perdure.attempt_core import AttemptCore
 from perdure.current import operating_for
+from perdure.failures import failed, failure_of
 from perdure.handler import decode_input, encode_output
 from perdure.journal.attempt import (
     Ended,
     Failed,
 )
-from perdure.journal.entries import Failure, Outcome, Output, Value
+from perdure.journal.entries import Outcome, Output, Value
 from perdure.journal.errors import (
     JournalMismatch,
     RetryableError,
@@ -123,7 +123,7 @@ class HandlerAttempt(AttemptCore):
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, TerminalError):
-                self.end(Failure(cause.status_code, cause.message, cause.metadata or {}))
+                self.end(failure_of(cause))
                 return
             if isinstance(cause, RetryableError):
                 after = cause.retry_after
@@ -134,8 +134,7 @@ class HandlerAttempt(AttemptCore):
         self._fail_by(error, 500, repr(error), None)
 
     def _fail_by(self, error: BaseException, code: int, message: str, delay_ms: int | None) -> None:
-        trace = "".join(traceback.format_exception(error))
-        self.fail(Failed(code, message, trace, next_retry_delay_ms=delay_ms))
+        self.fail(failed(code, error, message, delay_ms))
 
     async def over(self) -> None:
         """Release what belongs to the attempt, however it ended."""

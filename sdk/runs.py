@@ -8,7 +8,6 @@ Rules: service protocol 5.7.
 import asyncio
 import contextvars
 import inspect
-import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from functools import partial
@@ -19,8 +18,9 @@ import msgspec
 
 from perdure.context import RunOptions
 from perdure.current import InsideRun, operating_for
-from perdure.journal.attempt import Barrier, Failed, Frame, ProposeRun
-from perdure.journal.entries import Failure, Value
+from perdure.failures import failed, failure_of
+from perdure.journal.attempt import Barrier, Frame, ProposeRun
+from perdure.journal.entries import Value
 from perdure.journal.errors import (
     RetryableError,
     TerminalError,
@@ -281,8 +281,7 @@ class Runs:
             else:
                 return attempt.propose(ProposeRun(completion_id, Value(content)))
         if isinstance(error, TerminalError):
-            failure = Failure(error.status_code, error.message, error.metadata or {})
-            return attempt.propose(ProposeRun(completion_id, failure))
+            return attempt.propose(ProposeRun(completion_id, failure_of(error)))
         if isinstance(error, KeyboardInterrupt):
             raise error
         self._failed(completion_id, run, error, attempt.sink.now_ms() - run.started_ms)
@@ -304,14 +303,12 @@ class Runs:
             if error.retry_after is not None:
                 delay_ms = _millis(error.retry_after, 0)
         if run.policy.gives_up(attempts, total_ms):
-            attempt.propose(ProposeRun(completion_id, Failure(code, message)))
+            attempt.propose(ProposeRun(completion_id, failure_of(TerminalError(message, code))))
             return
+        ended = failed(code, error, message, delay_ms)
         attempt.fail(
-            Failed(
-                code,
-                message,
-                stacktrace="".join(traceback.format_exception(error)),
-                next_retry_delay_ms=delay_ms,
+            msgspec.structs.replace(
+                ended,
                 related_command_index=run.command_index,
                 related_command_name=run.name,
                 related_command_type="run",

@@ -48,6 +48,7 @@ T = TypeVar("T")
 Storage = Literal["memory", "disk"]
 
 _MAX_CRASHES = 10_000
+_ASK_AGAIN_S = 0.01  # virtual
 
 
 class TestSystem(System):
@@ -173,7 +174,7 @@ class TestSystem(System):
             try:
                 return await ask()
             except StoreFailed:
-                await asyncio.sleep(0)
+                await asyncio.sleep(_ASK_AGAIN_S)
 
     async def _call_invoke(self, invoke: Invoke) -> Answer:
         named = replace(invoke, id=self.engine.new_id(invoke))
@@ -192,7 +193,7 @@ class TestSystem(System):
                     return found
                 return await self.engine.call(invoke)
             except StoreFailed:
-                await asyncio.sleep(0)
+                await asyncio.sleep(_ASK_AGAIN_S)
 
     async def _send_invoke(self, invoke: Invoke) -> Accepted:
         named = replace(invoke, id=self.engine.new_id(invoke))
@@ -201,7 +202,7 @@ class TestSystem(System):
             try:
                 return await self.engine.send(named)
             except StoreFailed:
-                await asyncio.sleep(0)
+                await asyncio.sleep(_ASK_AGAIN_S)
                 await self._up.wait()
 
 

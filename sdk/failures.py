@@ -1,0 +1,45 @@
+"""Errors of user code, as they are stored: whatever was raised becomes text and numbers that a journal holds.
+
+Nothing that a handler raises may keep its invocation from being recorded.
+"""
+
+import traceback
+
+from perdure.journal.attempt import Failed
+from perdure.journal.entries import Failure
+from perdure.journal.errors import TerminalError
+
+_MAX_CODE = 0xFFFF
+_MAX_TEXT = 64 << 10  # characters of a message or a stack trace; the rest is cut
+
+
+def failure_of(error: TerminalError) -> Failure:
+    """The answer of an invocation, or the result of a run, that ended with ``error``."""
+    metadata = error.metadata or {}
+    return Failure(
+        _code(error.status_code),
+        storable(error.message),
+        {storable(name): storable(value) for name, value in metadata.items()},
+    )
+
+
+def failed(code: object, error: BaseException, message: object, delay_ms: int | None) -> Failed:
+    """The end of an attempt that is to be retried. ``delay_ms`` None: as the policy says."""
+    stacktrace = storable("".join(traceback.format_exception(error)))
+    return Failed(_code(code), storable(message), stacktrace, next_retry_delay_ms=delay_ms)
+
+
+def storable(text: object) -> str:
+    """``text`` as UTF-8 can hold it, cut in the middle where it is too long."""
+    shown = text if isinstance(text, str) else str(text)
+    if len(shown) > _MAX_TEXT:
+        half = _MAX_TEXT // 2
+        shown = f"{shown[:half]}\n[... {len(shown) - _MAX_TEXT} characters ...]\n{shown[-half:]}"
+    return shown if shown.isascii() else shown.encode("utf-8", "backslashreplace").decode()
+
+
+def _code(code: object) -> int:
+    """Codes outside of 0 to 65,535, or of another type, become 500."""
+    if isinstance(code, str) and code.isascii() and code.isdigit():
+        code = int(code[:6])
+    return code if isinstance(code, int) and 0 <= code <= _MAX_CODE else 500
