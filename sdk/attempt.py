@@ -10,7 +10,7 @@ from types import CoroutineType
 
 from perdure.attempt_core import AttemptCore
 from perdure.current import operating_for
-from perdure.failures import failed, failure_of
+from perdure.failures import failed, failure_of, representation
 from perdure.handler import decode_input, encode_output
 from perdure.journal.attempt import (
     Ended,
@@ -131,7 +131,7 @@ class HandlerAttempt(AttemptCore):
                 self._fail_by(cause, cause.status_code, cause.message, delay_ms)
                 return
             cause = cause.__cause__
-        self._fail_by(error, 500, repr(error), None)
+        self._fail_by(error, 500, representation(error), None)
 
     def _fail_by(self, error: BaseException, code: int, message: str, delay_ms: int | None) -> None:
         self.fail(failed(code, error, message, delay_ms))

@@ -4,6 +4,7 @@ Nothing that a handler raises may keep its invocation from being recorded.
 """
 
 import traceback
+from collections.abc import Callable
 
 from perdure.journal.attempt import Failed
 from perdure.journal.entries import Failure
@@ -31,15 +32,27 @@ def failed(code: object, error: BaseException, message: object, delay_ms: int | 
 
 def storable(text: object) -> str:
     """``text`` as UTF-8 can hold it, cut in the middle where it is too long."""
-    shown = text if isinstance(text, str) else str(text)
+    shown = text if type(text) is str else _shown(text, str)
     if len(shown) > _MAX_TEXT:
         half = _MAX_TEXT // 2
         shown = f"{shown[:half]}\n[... {len(shown) - _MAX_TEXT} characters ...]\n{shown[-half:]}"
     return shown if shown.isascii() else shown.encode("utf-8", "backslashreplace").decode()
 
 
+def representation(error: BaseException) -> str:
+    """As ``repr``, also of an error whose own ``__repr__`` raises."""
+    return _shown(error, repr)
+
+
+def _shown(value: object, how: Callable[[object], str]) -> str:
+    try:
+        return str.__str__(how(value))  # a plain one: the encoder refuses other kinds of str
+    except Exception as e:
+        return f"<{type(value).__name__} that can't be shown: {type(e).__name__}>"
+
+
 def _code(code: object) -> int:
     """Codes outside of 0 to 65,535, or of another type, become 500."""
     if isinstance(code, str) and code.isascii() and code.isdigit():
         code = int(code[:6])
-    return code if isinstance(code, int) and 0 <= code <= _MAX_CODE else 500
+    return int(code) if isinstance(code, int) and 0 <= code <= _MAX_CODE else 500

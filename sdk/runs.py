@@ -18,7 +18,7 @@ import msgspec
 
 from perdure.context import RunOptions
 from perdure.current import InsideRun, operating_for
-from perdure.failures import failed, failure_of
+from perdure.failures import failed, failure_of, representation
 from perdure.journal.attempt import Barrier, Frame, ProposeRun
 from perdure.journal.entries import Value
 from perdure.journal.errors import (
@@ -296,7 +296,7 @@ class Runs:
         if run.command_index < replay.recorded_count and not replay.wrote_new:
             attempts += attempt.start.retry_count
             total_ms += attempt.start.retry_duration_ms
-        code, message = 500, repr(error)
+        code, message = 500, representation(error)
         delay_ms = run.policy.delay_ms(attempts)
         if isinstance(error, RetryableError):
             code, message = error.status_code, error.message

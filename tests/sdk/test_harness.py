@@ -20,7 +20,7 @@ attempts: list[str] = []
 async def add(ctx: ObjectContext, amount: int) -> int:
     attempts.append("add")
     total = (await ctx.get("total") or 0) + amount
-    await ctx.sleep(timedelta(milliseconds=1))
+    await ctx.sleep(timedelta(milliseconds=300))  # longer than any way to the engine
     ctx.set("total", total)
     return total
 
