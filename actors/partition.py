@@ -7,6 +7,7 @@ decided in ``journal.partition``; here it is only carried out.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Any, assert_never
 
@@ -52,7 +53,7 @@ from perdure.journal.events import (
 )
 from perdure.journal.ids import format_invocation_id
 from perdure.journal.partition import step
-from perdure.journal.records import Address, Invocation
+from perdure.journal.records import Address, Invocation, Running
 from perdure.journal.schema import Handler
 from perdure.journal.store import Store
 from perdure.journal.tables import Handlers, Tables
@@ -60,6 +61,7 @@ from perdure.journal.tables import Handlers, Tables
 log = logging.getLogger("perdure.partition")
 
 _BACK_PRESSURE_BYTES = 16 << 20  # an open group of this size takes no more from outside
+_HOLD_BYTES = 64 << 20  # nor from handlers; a burst adds at most twice its own 64 MiB
 _EXPIRY_BURST = 500
 _FOR_EVER_MS = 1 << 62
 _RECOVERY_BURST = 200
@@ -72,6 +74,7 @@ class PartitionOptions(msgspec.Struct, frozen=True, kw_only=True):
     cleanup_interval_s: float = 3600.0
     idle_actor_timeout_s: float = 60.0
     actor_limit: int = 10_000
+    open_attempts_limit: int = 10_000
     resident_attempts_limit: int = 500
     state_cache_bytes: int = 64 << 20
     restart_limit: int = 5
@@ -136,6 +139,9 @@ class Partition:
         self.directory = Directory(self._spawn, options.actor_limit)
         self._intensity = Intensity(options.restart_limit, options.restart_window_s)
         self._tasks: list[asyncio.Task[None]] = []
+        self._to_start: deque[StartAttempt] = deque()  # over the limit of open attempts
+        self._held: deque[Burst] = deque()
+        self._releasing: asyncio.Task[None] | None = None
         self._has_actors = asyncio.Event()
         self._has_expiries = asyncio.Event()
         self._has_expiries.set()
@@ -187,6 +193,8 @@ class Partition:
         later = [act for act in decided.acts if not self._perform_now(act)]
         if later or self.tables.has_open_writes:
             self.commits.add(later)
+        while self._to_start and len(self.attempts) < self._options.open_attempts_limit:
+            self._start_attempt(self._to_start.popleft())
 
     def has_room(self) -> bool:
         """Whether the disk has room for new work; asked at most once a second."""
@@ -202,7 +210,26 @@ class Partition:
             await self.commits.flush()
 
     def hear(self, burst: Burst) -> None:
-        """An attempt emitted frames."""
+        """An attempt emitted frames; they wait while the open group is large."""
+        if self._held or self.tables.open_bytes > _HOLD_BYTES:
+            self._held.append(burst)
+            if self._releasing is None:
+                self._releasing = self._loop.create_task(self._release_held())
+        else:
+            self._hear(burst)
+
+    async def _release_held(self) -> None:
+        try:
+            while self._held:
+                await self.commits.flush()
+                while self._held and self.tables.open_bytes <= _HOLD_BYTES:
+                    self._hear(self._held.popleft())
+        except StoreError:
+            self._held.clear()  # the partition is over
+        finally:
+            self._releasing = None
+
+    def _hear(self, burst: Burst) -> None:
         opened = self.attempts.find(burst.id, burst.attempt)
         if opened is None:
             return  # superseded
@@ -277,9 +304,11 @@ class Partition:
         log.log(level, "%s", act.text, extra=extra)
 
     def _start_attempt(self, act: StartAttempt) -> None:
+        if len(self.attempts) >= self._options.open_attempts_limit:
+            return self._to_start.append(act)
         record = self.tables.invocation(act.id)
-        if record is None or record.attempt != act.attempt:
-            return  # a later decision of the same step took it back
+        if record is None or record.attempt != act.attempt or type(record.status) is not Running:
+            return  # a later decision took it back
         address = record.address if record.key is not None else (record.service, "")
         try:
             handler = self.tables.handler(record.service, record.handler)

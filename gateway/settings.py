@@ -99,6 +99,7 @@ class Handlers(msgspec.Struct, frozen=True):
 class Engine(msgspec.Struct, frozen=True):
     cleanup_interval_ms: Millis = _named(3600 * _SECOND, "cleanup_interval")
     idle_actor_timeout_ms: Millis = _named(60 * _SECOND, "idle_actor_timeout")
+    open_attempts_limit: int = 10_000
     resident_attempts_limit: int = 500
     state_cache_size_bytes: Bytes = _named(64 * _MIB, "state_cache_size")
     mailbox_limit: int = 10_000

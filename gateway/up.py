@@ -105,6 +105,7 @@ def engine_options(settings: Settings) -> EngineOptions:
         partition=PartitionOptions(
             cleanup_interval_s=engine.cleanup_interval_ms / 1000,
             idle_actor_timeout_s=engine.idle_actor_timeout_ms / 1000,
+            open_attempts_limit=engine.open_attempts_limit,
             resident_attempts_limit=engine.resident_attempts_limit,
             state_cache_bytes=engine.state_cache_size_bytes,
             restart_limit=engine.restart_intensity,

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import perdure
 from perdure import Context, ObjectContext, Service, VirtualObject, testing
@@ -288,3 +289,33 @@ def test_a_store_that_can_not_be_opened_again_keeps_refusing_until_it_can(
 
     with caplog.at_level(logging.CRITICAL, "perdure"):
         asyncio.run(scenario())
+
+
+def test_more_invocations_than_may_be_open_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = testing._options()
+    options = replace(base, partition=replace(base.partition, open_attempts_limit=3))
+    monkeypatch.setattr(testing, "_options", lambda: options)
+    wide = perdure.Service("Wide")
+    open_now: list[int] = []
+    most = 0
+
+    @wide.handler()
+    async def work(ctx: Context, n: int) -> int:
+        nonlocal most
+        open_now.append(n)
+        most = max(most, len(open_now))
+        await asyncio.sleep(1)
+        open_now.remove(n)
+        return n
+
+    @wide.handler()
+    async def all_of(ctx: Context, count: int) -> int:
+        calls = [ctx.service_call(work, arg=n) for n in range(count)]
+        return sum([await call for call in calls])
+
+    async def scenario(system: testing.TestSystem) -> None:
+        assert await system.service_call(all_of, arg=20) == sum(range(20))
+        assert 1 <= most <= 3
+        assert system.engine.open_attempt_count == 0
+
+    testing.run(scenario, [wide])
