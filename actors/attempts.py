@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 
 from perdure.actors.cell import Cell
 from perdure.actors.messages import Abort, CloseInput
+from perdure.journal.attempt import Awaiting
 from perdure.journal.schema import Handler
 
 
 class OpenAttempt:
     """One attempt, as the partition sees it. Times are of the loop's clock, seconds."""
 
-    __slots__ = ("actor", "attempt", "closed_at_s", "handler", "id", "quiet_since_s")
+    __slots__ = ("actor", "attempt", "awaiting", "closed_at_s", "handler", "id", "quiet_since_s")
 
     def __init__(
         self, id: bytes, attempt: int, actor: Cell, handler: Handler, now_s: float
@@ -26,6 +27,7 @@ class OpenAttempt:
         self.handler = handler
         self.quiet_since_s = now_s
         self.closed_at_s: float | None = None  # when it was asked to suspend
+        self.awaiting: Awaiting | None = None  # what it waits for, while it does
 
 
 class OpenAttempts:
@@ -47,6 +49,11 @@ class OpenAttempts:
 
     def __contains__(self, id: bytes) -> bool:
         return id in self._open
+
+    def awaiting(self, id: bytes) -> Awaiting | None:
+        """What the open attempt of this invocation waits for, if it is known to wait."""
+        opened = self._open.get(id)
+        return None if opened is None else opened.awaiting
 
     def add(self, opened: OpenAttempt) -> None:
         self.abort(opened.id)
@@ -89,6 +96,7 @@ class OpenAttempts:
         opened.quiet_since_s = now_s
         if opened.closed_at_s is not None:
             opened.closed_at_s = now_s
+        opened.awaiting = None
         self._waiting.pop(opened.id, None)
 
     def given(self, opened: OpenAttempt, now_s: float) -> None:
@@ -97,8 +105,9 @@ class OpenAttempts:
         if opened.id in self._waiting:
             self._waiting.move_to_end(opened.id)
 
-    def blocked(self, opened: OpenAttempt) -> None:
+    def blocked(self, opened: OpenAttempt, awaiting: Awaiting) -> None:
         """It waits. Suspend it at once where it may not wait, or the longest one if there are too many."""
+        opened.awaiting = awaiting
         if opened.handler.inactivity_timeout_ms == 0:
             return self.close_input(opened)
         self._waiting[opened.id] = None

@@ -86,6 +86,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, seed: int | None = None, epoch_ms: int = EPOCH_MS) -> None:
         self._now = 0.0
         self._from_threads: deque[asyncio.Handle] = deque()
+        self.explain: Callable[[], str] | None = None  # what else to say of a deadlock
         self._kept_waiting_count = 0  # turns since a thread handed something in
         self._outside_count = 0
         self._is_submitting = False
@@ -189,7 +190,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Nothing is left to do before ``delay_s`` have passed; None: ever."""
         if delay_s is None:
             waiting = "; ".join(sorted(_place(task) for task in asyncio.all_tasks(self)))
-            raise Deadlock(f"nothing runnable, no timer, no thread at work. Waiting: {waiting}")
+            explanation = "" if self.explain is None else f" {self.explain()}"
+            raise Deadlock(
+                f"nothing runnable, no timer, no thread at work.{explanation} Tasks: {waiting}"
+            )
         self._now += delay_s
 
 

@@ -43,8 +43,11 @@ def matches(record: Invocation, filter: Filter) -> bool:
     )
 
 
-def describe(id: bytes, record: Invocation) -> InvocationInfo:
+def describe(id: bytes, record: Invocation, awaiting: Awaiting | None = None) -> InvocationInfo:
+    """``awaiting``: what a running invocation waits for, where that is known."""
     status = record.status
+    if isinstance(status, Suspended):
+        awaiting = status.awaiting
     note = record.last_failure
     over = status if isinstance(status, Completed) else None
     return InvocationInfo(
@@ -62,7 +65,7 @@ def describe(id: bytes, record: Invocation) -> InvocationInfo:
         idempotency_key=record.idempotency_key,
         scheduled_at_ms=status.start_at_ms if isinstance(status, Scheduled) else None,
         next_retry_at_ms=status.retry_at_ms if isinstance(status, BackingOff) else None,
-        awaiting=describe_awaiting(status.awaiting) if isinstance(status, Suspended) else "",
+        awaiting="" if awaiting is None else describe_awaiting(awaiting),
         paused_reason=status.reason if isinstance(status, Paused) else "",
         completed_at_ms=None if over is None else over.completed_at_ms,
         result=None if over is None else over.result,

@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -90,6 +90,7 @@ class Engine:
         self._down: str = "the engine was not started"
         self._failures: deque[float] = deque()
         self._restarting: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
         self._base: AsyncioSystemBase
 
     # ---- life
@@ -97,6 +98,7 @@ class Engine:
     async def start(self) -> None:
         """Open the store and recover. Raises StoreError where the store can't be opened."""
         self._loop = asyncio.get_running_loop()
+        self._stopping.clear()
         self._base = AsyncioSystemBase(self._loop, mailbox_limit=2 * self._options.in_flight_limit)
         await self._open_partition()
 
@@ -120,9 +122,9 @@ class Engine:
 
     async def stop(self) -> None:
         """Take nothing more, commit what was decided, close the store. Waiting callers get 503."""
+        self._stopping.set()
         if self._restarting is not None:
-            self._restarting.cancel()
-            await asyncio.wait([self._restarting])
+            await asyncio.wait([self._restarting])  # cancelled, it would leave a store open
         partition, self._partition, self._down = self._partition, None, "Perdure is stopping"
         try:
             if partition is not None:
@@ -181,6 +183,14 @@ class Engine:
         await partition.crash()
         await self._base.stop(partition.cell)
         await partition.store.close()
+        stopping = self._loop.create_task(self._stopping.wait())
+        try:
+            await self._open_again(stopping)
+        finally:
+            stopping.cancel()
+
+    async def _open_again(self, stopping: asyncio.Task[Literal[True]]) -> None:
+        """Try until it is open, or the engine stops; longer pauses after more failures."""
         options = self._options.partition
         while True:
             now_s = self._loop.time()
@@ -190,7 +200,9 @@ class Engine:
             delay_s = _RESTART_DELAY_S * 2 ** (len(self._failures) - 1)
             if len(self._failures) > options.restart_limit:
                 delay_s = options.restart_window_s
-            await asyncio.sleep(delay_s)
+            await asyncio.wait([stopping], timeout=delay_s)
+            if stopping.done():
+                return
             try:
                 await self._open_partition()
             except Exception as error:
@@ -400,7 +412,7 @@ class Engine:
         id = parse_invocation_id(invocation_id)
         partition = await self._durable()
         record = partition.tables.invocation(id)
-        return None if record is None else describe(id, record)
+        return None if record is None else describe(id, record, partition.attempts.awaiting(id))
 
     async def _durable(self) -> Partition:
         """For readers outside: nothing is shown that a crash could still take back."""
@@ -424,7 +436,20 @@ class Engine:
                 if len(found) >= filter.limit:
                     break
         found.sort(key=lambda each: -each[1].created_at_ms)
-        return [describe(id, record) for id, record in found]
+        awaiting = self._running().attempts.awaiting
+        return [describe(id, record, awaiting(id)) for id, record in found]
+
+    def unfinished(self) -> list[InvocationInfo]:
+        """Every invocation that is not over, at once; for explanations in tests."""
+        partition = self._running()
+        records_now = dict(partition.tables.pending_invocations())
+        for key, value in partition.store.scan(keys.INVOCATION, keys.JOURNAL):
+            records_now.setdefault(key[1:], records.decode_invocation(value))
+        return [
+            describe(id, record, partition.attempts.awaiting(id))
+            for id, record in records_now.items()
+            if record is not None and not isinstance(record.status, Completed)
+        ]
 
     async def _iter_invocations(self) -> AsyncIterator[tuple[bytes, Invocation]]:
         """Every record once: those not on disk yet, then the rows, read beside the loop."""

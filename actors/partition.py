@@ -233,14 +233,15 @@ class Partition:
         opened = self.attempts.find(burst.id, burst.attempt)
         if opened is None:
             return  # superseded
-        last = type(burst.frames[-1])
+        end = burst.frames[-1]
+        last = type(end)
         if last in (Ended, Suspended, Failed):
             self.attempts.remove(burst.id)
         else:
             self.attempts.spoke(opened, self._loop.time())
         self._frames(burst.id, burst.attempt, burst.frames)
-        if last is AwaitingOn and self.attempts.find(burst.id, burst.attempt) is opened:
-            self.attempts.blocked(opened)
+        if isinstance(end, AwaitingOn) and self.attempts.find(burst.id, burst.attempt) is opened:
+            self.attempts.blocked(opened, end.awaiting)
 
     def _frames(self, id: bytes, attempt: int, frames: tuple[Frame, ...]) -> None:
         try:

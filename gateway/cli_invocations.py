@@ -79,12 +79,13 @@ def _remark(info: dict[str, Any]) -> str:
     """The one thing that somebody who looks at a list wants to know of it."""
     failure = info.get("last_failure") or {}
     result = info.get("result") or {}
-    return str(
+    remark = str(
         info.get("paused_reason")
         or (info["status"] == "backing-off" and failure.get("message"))
         or (result.get("failure") or {}).get("message")
         or info.get("awaiting", "")
     )
+    return remark.partition("\n")[0]
 
 
 @invocations.command(epilog=EPILOG)

@@ -71,7 +71,8 @@ async def start(runtime: Runtime, settings: Settings) -> Gateway:
     runners, servers = [], []
     for handler, each in zip(handlers, sockets, strict=True):
         server = Server(handler, settings.ingress)
-        timeout_s = settings.engine.shutdown_timeout_ms / 1000
+        # aiohttp waits twice: for the handlers, then for each connection
+        timeout_s = settings.engine.shutdown_timeout_ms / 2000
         runner = web.ServerRunner(server, shutdown_timeout=timeout_s)
         await runner.setup()
         await web.SockSite(runner, each, backlog=_BACKLOG).start()

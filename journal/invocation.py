@@ -248,31 +248,36 @@ def fail(
     )
     noted = replace(invocation, last_failure=note, retry_count=invocation.retry_count + 1)
     turn.acts.append(AbortAttempt(id))
-    turn.acts.append(
-        Report(
-            "warning",
-            id,
-            f"the attempt failed: {failure.message}",
-            f"{invocation.service}/{invocation.handler}",
-            invocation.attempt,
-            failure.stacktrace,
-        )
-    )
     if failure.behavior is Behavior.PAUSE:
+        _report(turn, id, invocation, failure, "paused")
         return pause(turn, id, noted, failure.message)
     if failure.behavior is Behavior.FAIL:
+        _report(turn, id, invocation, failure, "the invocation ends with that")
         return finish(turn, id, noted, Failure(failure.code, failure.message))
-    if failure.next_retry_delay_ms is not None:  # does not count against the policy
-        return back_off(turn, id, noted, failure.next_retry_delay_ms)
-    attempts = invocation.failed_attempts + 1
-    noted = replace(noted, failed_attempts=attempts)
-    delay_ms = next_delay_ms(policy, attempts)
+    attempts, delay_ms = invocation.failed_attempts, failure.next_retry_delay_ms
+    if delay_ms is None:  # else it does not count against the policy
+        attempts += 1
+        noted = replace(noted, failed_attempts=attempts)
+        delay_ms = next_delay_ms(policy, attempts)
+        if delay_ms is not None:
+            delay_ms = with_jitter(delay_ms, entropy.chance())
     if delay_ms is not None:
-        return back_off(turn, id, noted, with_jitter(delay_ms, entropy.chance()))
+        _report(turn, id, invocation, failure, f"next attempt in {delay_ms / 1000:.1f} s")
+        return back_off(turn, id, noted, delay_ms)
+    _report(turn, id, invocation, failure, "no further attempts")
     if policy.on_max_attempts is OnMaxAttempts.KILL:
         last = Failure(failure.code, failure.message, {}, failure.stacktrace)
         return finish(turn, id, noted, last)
     pause(turn, id, noted, f"{attempts} attempts failed, the last one with: {failure.message}")
+
+
+def _report(turn: Turn, id: bytes, invocation: Invocation, failure: Failed, what_next: str) -> None:
+    """A failed attempt, for the log: one line, and the rest as a trace below it."""
+    target = f"{invocation.service}/{invocation.handler}"
+    first, _, rest = failure.message.partition("\n")
+    text = f"attempt {invocation.attempt} of {target} failed, {what_next}: {first}"
+    trace = "\n".join(part for part in (rest, failure.stacktrace) if part)
+    turn.acts.append(Report("warning", id, text, target, invocation.attempt, trace))
 
 
 # ---- the end ------------------------------------------------------------------------------------

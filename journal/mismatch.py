@@ -19,7 +19,7 @@ _REMEDY: Final = (
     "What to do: let handlers decide only by their input, state, and what their context returns;"
     " wrap anything else (time, chance, files, the network) in ctx.run."
     " If the handler's code was changed, let invocations in flight finish with the old code,"
-    " or cancel or kill them."
+    " or kill them."
 )
 
 

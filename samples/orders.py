@@ -109,7 +109,7 @@ async def main() -> None:
     print(f"lines    {len(lines):>10,}  {len(lines) - len(outcomes)} of them duplicates")
     print(f"orders   {len(outcomes):>10,}  {dict(sorted(Counter(outcomes.values()).items()))}")
     print(f"units    {units.total():>10,}  for {sum(cents.values()) / 100:,.2f}")
-    print(f"charges  {len(ledger):>10,}  {len(ledger) - len(by_token)} repeated by a crash")
+    print(f"charged  {len(by_token):>10,}  {len(ledger) - len(by_token)} sent again, same token")
     print(f"time     {time.monotonic() - started_s:>9.1f}s")
     if (outcomes, units, cents) != expected(lines) or by_token != cents:
         raise SystemExit("WRONG: a plain loop over the file computes something else.")

@@ -24,7 +24,6 @@ from perdure.journal.errors import (
     TerminalError,
     UsageError,
 )
-from perdure.logcontext import logger
 from perdure.options import ContextManagers
 from perdure.replaying import restate_context_is_replaying
 
@@ -45,7 +44,7 @@ class HandlerAttempt(AttemptCore):
                 self.end(Value(await self._call_managed(self.handler.context_managers)))
             else:
                 self.end(Value(await self._call_function()))
-        except (KeyboardInterrupt, GeneratorExit):
+        except GeneratorExit:
             self._close(SdkInternalException)
             raise
         except BaseException as e:
@@ -94,6 +93,8 @@ class HandlerAttempt(AttemptCore):
         if self.closed is not None:
             return
         replay = self.replay
+        if type(outcome) is Value and self.runs.issued and (forgotten := self.runs.forgotten()):
+            outcome = failure_of(_forgotten(forgotten))
         where = ""
         if replay.recorded_count > 1:
             restate_context_is_replaying.set(False)
@@ -104,12 +105,6 @@ class HandlerAttempt(AttemptCore):
             index = self.replay.command_index
             self.fail(Failed(e.code, str(e), related_command_index=index))
             return
-        if self.runs.issued and (forgotten := self.runs.forgotten()):
-            logger.error(
-                "%s ended without awaiting %s: their closures never ran; did you forget `await`?",
-                self.handler.qualified_name,
-                ", ".join(f"run {each!r}" for each in forgotten),
-            )
         frames = self._drain()
         frames.append(Ended())
         self._close(UsageError)
@@ -158,3 +153,11 @@ class HandlerAttempt(AttemptCore):
         """Where the handler is defined."""
         code = getattr(self.handler.fn, "__code__", None)
         return f"{code.co_filename}:{code.co_firstlineno}" if code else "unknown place"
+
+
+def _forgotten(names: list[str]) -> UsageError:
+    shown = ", ".join(f"run {each!r}" for each in names)
+    closures = "its closure" if len(names) == 1 else "their closures"
+    return UsageError(
+        f"the handler ended without awaiting {shown}: {closures} never ran; did you forget `await`?"
+    )

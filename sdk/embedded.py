@@ -30,6 +30,7 @@ from perdure.journal.requests import (
     OpResult,
 )
 from perdure.journal.schema import Defaults, Handler, ServiceType
+from perdure.workflow import Workflow
 
 if TYPE_CHECKING:
     from perdure.actors.engine import Engine, EngineOptions
@@ -218,11 +219,25 @@ def flatten(services: Services) -> tuple[list[Definition], Codec | None]:
                 f"expected Service, VirtualObject, Workflow or app(...), found {each!r}"
                 + (" (a class: make an object of it)" if inspect.isclass(each) else "")
             )
+    for each in definitions:
+        check_complete(each)
     names = [d.name for d in definitions]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(f"there are two services named {twice!r}; each needs a name of its own")
     return definitions, codec
+
+
+def check_complete(definition: Definition) -> None:
+    """Raises UsageError for a service that nobody could call."""
+    if not definition.handlers:
+        raise UsageError(f"{definition.name} has no handlers; decorate one with @….handler()")
+    if isinstance(definition, Workflow) and not any(
+        each.kind == "workflow" for each in definition.handlers.values()
+    ):
+        raise UsageError(
+            f"workflow {definition.name} has no main handler; decorate it with @….main()"
+        )
 
 
 def _bytes_of(answer: Answer) -> bytes:

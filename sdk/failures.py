@@ -4,7 +4,7 @@ Nothing that a handler raises may keep its invocation from being recorded.
 """
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from perdure.journal.attempt import Failed
 from perdure.journal.entries import Failure
@@ -12,16 +12,25 @@ from perdure.journal.errors import TerminalError
 
 _MAX_CODE = 0xFFFF
 _MAX_TEXT = 64 << 10  # characters of a message or a stack trace; the rest is cut
+_MAX_METADATA = 1 << 20  # characters of all names and values; the pairs after them are left out
 
 
 def failure_of(error: TerminalError) -> Failure:
     """The answer of an invocation, or the result of a run, that ended with ``error``."""
-    metadata = error.metadata or {}
-    return Failure(
-        _code(error.status_code),
-        storable(error.message),
-        {storable(name): storable(value) for name, value in metadata.items()},
-    )
+    return Failure(_code(error.status_code), storable(error.message), _metadata(error.metadata))
+
+
+def _metadata(found: object) -> dict[str, str]:
+    """As much of it as there is room for; what is no mapping holds nothing."""
+    kept: dict[str, str] = {}
+    room = _MAX_METADATA
+    for name, value in found.items() if isinstance(found, Mapping) else ():
+        pair = storable(name), storable(value)
+        room -= len(pair[0]) + len(pair[1])
+        if room < 0:
+            break
+        kept[pair[0]] = pair[1]
+    return kept
 
 
 def failed(code: object, error: BaseException, message: object, delay_ms: int | None) -> Failed:

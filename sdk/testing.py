@@ -20,14 +20,14 @@ from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from msgspec.structs import replace
 
 from perdure.definition import Definition
 from perdure.embedded import Services, System
 from perdure.journal.entries import AttachTarget, Entry, Outcome
-from perdure.journal.errors import StoreFailed
+from perdure.journal.errors import PerdureError, StoreFailed, UsageError
 from perdure.journal.invocation import CANCEL
 from perdure.journal.requests import (
     Accepted,
@@ -48,7 +48,9 @@ T = TypeVar("T")
 Storage = Literal["memory", "disk"]
 
 _MAX_CRASHES = 10_000
+_MAX_EXPLAINED = 20
 _ASK_AGAIN_S = 0.01  # virtual
+_ASK_LIMIT = 10_000
 
 
 class TestSystem(System):
@@ -169,41 +171,33 @@ class TestSystem(System):
         return await self._outlive(partial(super().invocations, **filter))
 
     async def _outlive(self, ask: Callable[[], Awaitable[T]]) -> T:
-        while True:
+        """``ask`` until it gets an answer; raises StoreFailed where the engine does not come back."""
+        for _ in range(_ASK_LIMIT):
             await self._up.wait()
             try:
                 return await ask()
             except StoreFailed:
                 await asyncio.sleep(_ASK_AGAIN_S)
+        return await ask()
 
     async def _call_invoke(self, invoke: Invoke) -> Answer:
         named = replace(invoke, id=self.engine.new_id(invoke))
         try:
             return await self.engine.call(named)
         except StoreFailed:
-            return await self._call_again(named)
+            return await self._outlive(partial(self._call_again, named))
 
     async def _call_again(self, invoke: Invoke) -> Answer:
         assert invoke.id is not None
-        while True:
-            await self._up.wait()
-            try:
-                found = await self.engine.attach(invoke.id)
-                if not isinstance(found, NotFound):
-                    return found
-                return await self.engine.call(invoke)
-            except StoreFailed:
-                await asyncio.sleep(_ASK_AGAIN_S)
+        found = await self.engine.attach(invoke.id)
+        return await self.engine.call(invoke) if isinstance(found, NotFound) else found
 
     async def _send_invoke(self, invoke: Invoke) -> Accepted:
         named = replace(invoke, id=self.engine.new_id(invoke))
-        assert named.id is not None
-        while True:
-            try:
-                return await self.engine.send(named)
-            except StoreFailed:
-                await asyncio.sleep(_ASK_AGAIN_S)
-                await self._up.wait()
+        return await self._outlive(partial(self._send_named, named))
+
+    async def _send_named(self, invoke: Invoke) -> Accepted:
+        return await self.engine.send(invoke)
 
 
 def _options() -> "EngineOptions":
@@ -245,6 +239,29 @@ class _Watched:
             await self._store.close()
 
 
+def _explain_deadlocks(system: TestSystem) -> None:
+    """A scenario that can't end is told which invocations wait, and for what."""
+    from perdure.actors.clock import VirtualLoop
+
+    def explain() -> str:
+        try:
+            waiting = system.engine.unfinished()
+        except PerdureError as error:
+            return f"The engine is not running: {error}."
+        lines = [
+            f"{each.service}/{each.key + '/' if each.key is not None else ''}{each.handler} "
+            f"{each.id} is {each.status}"
+            + (f", waits for {each.awaiting}" if each.awaiting else "")
+            + (f": {each.paused_reason}" if each.paused_reason else "")
+            for each in waiting[:_MAX_EXPLAINED]
+        ]
+        return "Invocations that are not over: " + ("; ".join(lines) or "none") + "."
+
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, VirtualLoop):
+        loop.explain = explain
+
+
 def _outside_work() -> AbstractContextManager[None]:
     """Tell a virtual loop that a thread is at work."""
     from perdure.actors.clock import VirtualLoop
@@ -269,6 +286,8 @@ async def start(
     comes back by replay, which finds code that is not deterministic. ``crash_after_commit``: crash
     once, when so many commit groups are durable.
     """
+    if storage not in get_args(Storage):
+        raise UsageError(f"storage is {storage!r}; expected one of {', '.join(get_args(Storage))}")
     if always_replay:
         defaults = replace(defaults or Defaults(), inactivity_timeout_ms=0)
     with tempfile.TemporaryDirectory(prefix="perdure-test-") as folder:
@@ -280,6 +299,7 @@ async def start(
             crash_after_commit=crash_after_commit,
         )
         await system.start()
+        _explain_deadlocks(system)
         try:
             yield system
         finally:

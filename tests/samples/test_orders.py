@@ -131,7 +131,7 @@ def test_orders_come_out_exactly_right_when_killed_seven_times(tmp_path: Path) -
 def test_orders_run_twice_charge_nothing_more(tmp_path: Path) -> None:
     first = run_to_the_end(tmp_path)
     before = (tmp_path / orders.LEDGER).read_bytes()
-    assert " 0 repeated by a crash" in first
+    assert " 0 sent again" in first
     second = run_to_the_end(tmp_path)
     assert (tmp_path / orders.LEDGER).read_bytes() == before
     assert without_time(second) == without_time(first)

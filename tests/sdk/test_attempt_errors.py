@@ -1,7 +1,6 @@
 """How attempts end badly: user errors, mismatches, run retries, and slips of the programmer."""
 
 import asyncio
-import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
@@ -358,18 +357,18 @@ def test_future_and_context_of_another_invocation_are_refused() -> None:
     asyncio.run(run())
 
 
-def test_run_that_is_never_awaited_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_run_that_is_never_awaited_ends_the_invocation() -> None:
     ran: list[int] = []
 
     async def body(ctx: ObjectContext) -> None:
         ctx.run_typed("lost", ran.append, RunOptions(), 1)
         await select(a=ctx.run_typed("kept", int), b=ctx.get("x"))
 
-    with caplog.at_level(logging.ERROR, "perdure"):
-        end_of(body)
+    _, outcome = end_of(body)
     assert ran == []
-    assert "without awaiting run 'lost'" in caplog.text
-    assert "'kept'" not in caplog.text
+    assert isinstance(outcome, Failure)
+    assert "without awaiting run 'lost'" in outcome.message
+    assert "'kept'" not in outcome.message
 
 
 def test_empty_combinators() -> None:

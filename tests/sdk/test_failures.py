@@ -16,6 +16,10 @@ from perdure.journal.errors import RetryableError, TerminalError
 LIMIT = 64 << 10  # characters of a text
 
 
+class Code(IntEnum):
+    GONE = 404
+
+
 def terminal(message: Any = "no", code: Any = 500, metadata: Any = None) -> Failure:
     """As user code may do it: the types are not kept."""
     return failure_of(TerminalError(message, code, metadata))
@@ -37,7 +41,7 @@ def test_codes_of_16_bits_are_kept(code: int) -> None:
     assert terminal(code=code).code == code
 
 
-@pytest.mark.parametrize("code", ["404", HTTPStatus.NOT_FOUND, IntEnum("Code", {"A": 404}).A])
+@pytest.mark.parametrize("code", ["404", HTTPStatus.NOT_FOUND, Code.GONE])
 def test_what_reads_as_a_code_is_that_number(code: Any) -> None:
     found = terminal(code=code)
     assert found == Failure(404, "no")
@@ -77,6 +81,17 @@ def test_names_and_values_of_metadata_become_text_too() -> None:
     found = terminal(metadata={"\udcff": ValueError("x"), 7: None})
     assert found.metadata == {"\\udcff": "x", "7": "None"}
     assert stored(found) == [Output(found)]
+
+
+@pytest.mark.parametrize("metadata", [None, {}, [], 7, "text", [("a", "b")]])
+def test_what_is_no_mapping_is_no_metadata(metadata: Any) -> None:
+    assert terminal(metadata=metadata) == Failure(500, "no")
+
+
+def test_metadata_is_kept_as_far_as_there_is_room() -> None:
+    pairs = {f"{n:04}": "x" * 60_000 for n in range(1_500)}
+    found = terminal(metadata=pairs).metadata
+    assert list(found.items()) == list(pairs.items())[: (1 << 20) // 60_004]
 
 
 def test_a_text_at_the_limit_is_kept_and_a_longer_one_loses_its_middle() -> None:
