@@ -272,7 +272,13 @@ def type_name(entry: Entry) -> str:
 
 
 def _result_bytes(entry: Any) -> int:
-    return len(entry.result.content) if type(entry.result) is Value else 0
+    result = entry.result
+    if type(result) is Value:
+        return len(result.content)
+    if type(result) is Failure:
+        metadata = sum(len(name) + len(value) for name, value in result.metadata.items())
+        return len(result.message) + len(result.stacktrace) + metadata
+    return 0
 
 
 def _value_bytes(entry: Any) -> int:

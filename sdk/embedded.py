@@ -16,6 +16,7 @@ from perdure.describe import describe
 from perdure.endpoint import App, Codec
 from perdure.entry_codec import JournalValueCodec
 from perdure.hosting import Hosted
+from perdure.journal.chance import SystemChance
 from perdure.journal.entries import AttachTarget, Entry, Failure, Outcome
 from perdure.journal.errors import BadId, UsageError
 from perdure.journal.requests import (
@@ -51,14 +52,14 @@ class System(RestateClient):
         defaults: Defaults | None = None,
         options: "EngineOptions | None" = None,
         threads: int | None = None,
-        random_bytes: Callable[[int], bytes] = os.urandom,
+        random_bytes: Callable[[int], bytes] | None = None,
     ) -> None:
         self._definitions, self._codec_source = flatten(services)
         self._open_store = open_store
         self._defaults = defaults or Defaults()
         self._options = options
         self._threads = threads
-        self._random_bytes = random_bytes
+        self._random_bytes = random_bytes or SystemChance()
         self._hosted: Hosted | None = None
         self._engine: Engine | None = None
 
