@@ -220,12 +220,12 @@ def flatten(services: Services) -> tuple[list[Definition], Codec | None]:
                 f"expected Service, VirtualObject, Workflow or app(...), found {each!r}"
                 + (" (a class: make an object of it)" if inspect.isclass(each) else "")
             )
-    for each in definitions:
-        check_complete(each)
     names = [d.name for d in definitions]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(f"there are two services named {twice!r}; each needs a name of its own")
+    for each in definitions:
+        check_complete(each)
     return definitions, codec
 
 
