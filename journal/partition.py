@@ -74,6 +74,12 @@ from perdure.journal.turn import Step, Turn, View
 MAX_PAYLOAD_BYTES = 32 << 20  # of one command or run result (service protocol 5.12)
 MAX_BURST_BYTES = 2 * MAX_PAYLOAD_BYTES  # of what is decided at once
 _PROBE_BYTES = 1 << 16  # entries up to this size are encoded on trial
+_BURST_TOO_LARGE = Failed(
+    413,
+    f"[RT0003] the handler journaled more than {MAX_BURST_BYTES} bytes without an await in between; "
+    "await something, or store large values elsewhere",
+    behavior=Behavior.FAIL,
+)
 
 
 def step(view: View, event: Event) -> Step:
@@ -189,13 +195,7 @@ def _frames(turn: Turn, event: Frames) -> None:
     )
     commands = 0
     if len(event.frames) > 1 and _burst_bytes(event.frames) > MAX_BURST_BYTES:
-        failure = Failed(
-            413,
-            f"[RT0003] the handler journaled more than {MAX_BURST_BYTES} bytes without an await "
-            "in between; await something, or store large values elsewhere",
-            behavior=Behavior.FAIL,
-        )
-        return _fail(turn, caller, failure, commands)
+        return _fail(turn, caller, _BURST_TOO_LARGE, commands)
     for frame in event.frames:
         effect = EFFECTS.get(type(frame))
         if effect is not None:
