@@ -42,7 +42,6 @@ class Commits:
         self._over = False
         self._step_count = 0
         self._task: asyncio.Task[None] | None = None
-        self.group_count = 0
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="commits")
@@ -116,7 +115,6 @@ class Commits:
             await self._append(next_group(self._store.tail, self._new_id(), writes))
             self._tables.committed()
             self._in_flight = False
-            self.group_count += 1
         for act in acts:
             self._perform(act)
         for future in self._flushing:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from thespian.actors import ActorExitRequest
 
-from perdure.actors.cell import ActorFailed, Cell
+from perdure.actors.cell import Cell
 from perdure.journal.records import Address
 
 
@@ -66,9 +66,6 @@ class Directory:
         if address is not None:
             del self._actors[address], self._used_at[address]
         return address
-
-    def failed(self, notice: ActorFailed) -> Address | None:
-        return self.forget(notice.address)
 
     def passivate(self, before_s: float, busy: Callable[[Cell], bool]) -> int:
         """End actors without work that were last used before ``before_s``, or are over the limit."""

@@ -367,7 +367,7 @@ class Partition:
         """An object actor raised: a new one rehydrates its invocations, unless it fails too often."""
         log.error("object actor failed: %s\n%s", notice.error, notice.traceback)
         lost = list(self.attempts.of(notice.address))
-        address = self.directory.failed(notice)
+        address = self.directory.forget(notice.address)
         for opened in lost:
             self.attempts.remove(opened.id)
         culprit = getattr(notice.message, "id", None)  # of a message to an object actor
