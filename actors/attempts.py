@@ -7,27 +7,35 @@ wait; then it is asked to suspend. One that does not listen is aborted. Rules: s
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from perdure.actors.cell import Cell
-from perdure.actors.messages import Abort, CloseInput
+from perdure.actors.messages import Abort, CloseInput, Notify, Open
+from perdure.actors.registry import Place
 from perdure.journal.attempt import Awaiting
-from perdure.journal.schema import Handler
 
 
 class OpenAttempt:
     """One attempt, as the partition sees it. Times are of the loop's clock, seconds."""
 
-    __slots__ = ("actor", "attempt", "awaiting", "closed_at_s", "handler", "id", "quiet_since_s")
+    __slots__ = ("actor", "attempt", "awaiting", "closed_at_s", "id", "place", "quiet_since_s")
 
-    def __init__(
-        self, id: bytes, attempt: int, actor: Cell, handler: Handler, now_s: float
-    ) -> None:
+    def __init__(self, id: bytes, attempt: int, actor: Cell, place: Place, now_s: float) -> None:
         self.id = id
         self.attempt = attempt
         self.actor = actor
-        self.handler = handler
+        self.place = place
         self.quiet_since_s = now_s
-        self.closed_at_s: float | None = None  # when it was asked to suspend
+        # when it was asked to suspend; one that hears nothing after its start is so from then on
+        self.closed_at_s: float | None = None if place.bidi else now_s
         self.awaiting: Awaiting | None = None  # what it waits for, while it does
+
+
+class AfterCommit(msgspec.Struct, frozen=True):
+    """What an attempt outside this process is told, once everything decided before it is durable."""
+
+    opened: OpenAttempt
+    message: Open | Notify
 
 
 class OpenAttempts:
@@ -108,7 +116,9 @@ class OpenAttempts:
     def blocked(self, opened: OpenAttempt, awaiting: Awaiting) -> None:
         """It waits. Suspend it at once where it may not wait, or the longest one if there are too many."""
         opened.awaiting = awaiting
-        if opened.handler.inactivity_timeout_ms == 0:
+        if opened.closed_at_s is not None:
+            return
+        if opened.place.handler.inactivity_timeout_ms == 0:
             return self.close_input(opened)
         self._waiting[opened.id] = None
         if len(self._waiting) > self._resident_limit:
@@ -126,9 +136,9 @@ class OpenAttempts:
         for opened in list(self._open.values()):
             quiet_ms = (now_s - opened.quiet_since_s) * 1000
             if opened.closed_at_s is not None:
-                if (now_s - opened.closed_at_s) * 1000 >= opened.handler.abort_timeout_ms:
+                if (now_s - opened.closed_at_s) * 1000 >= opened.place.handler.abort_timeout_ms:
                     stuck.append(opened)
-            elif quiet_ms >= opened.handler.inactivity_timeout_ms:
+            elif quiet_ms >= opened.place.handler.inactivity_timeout_ms:
                 opened.quiet_since_s = now_s
                 self.close_input(opened)
         return stuck

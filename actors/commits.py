@@ -6,8 +6,9 @@ began it. Design 4. The only place that appends to the store.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from perdure.actors.attempts import AfterCommit
 from perdure.journal.errors import AppendBusy, Indeterminate, StoreFailed, Unavailable
 from perdure.journal.events import Act
 from perdure.journal.store import Group, Store, Tail, next_group
@@ -26,7 +27,7 @@ class Commits:
         tables: Tables,
         store: Store,
         new_id: Callable[[], bytes],
-        perform: Callable[[Act], None],
+        perform: Callable[[Act | AfterCommit], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._tables = tables
@@ -34,7 +35,7 @@ class Commits:
         self._new_id = new_id
         self._perform = perform
         self._failed = failed
-        self._acts: list[Act] = []
+        self._acts: list[Act | AfterCommit] = []
         self._flushed: list[asyncio.Future[None]] = []  # who waits for the open group
         self._flushing: list[asyncio.Future[None]] = []  # and for the one on its way
         self._wake = asyncio.Event()
@@ -46,7 +47,7 @@ class Commits:
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="commits")
 
-    def add(self, acts: list[Act]) -> None:
+    def add(self, acts: Sequence[Act | AfterCommit]) -> None:
         """Acts of a step that was just applied to the tables; with nothing to wait for, do them."""
         if not self._in_flight and not self._acts and not self._tables.has_open_writes:
             for act in acts:

@@ -18,6 +18,8 @@ from perdure.actors.base import AsyncioSystemBase
 from perdure.actors.describe import describe, matches
 from perdure.actors.partition import Outside, Partition, PartitionActor, PartitionOptions
 from perdure.actors.registry import Registry
+from perdure.actors.remote.deployments import Deployments, DeploymentSpec, RemoteOptions
+from perdure.actors.remote.port import Transport
 from perdure.journal import ids, keys, records
 from perdure.journal.attempt import Deployment
 from perdure.journal.effects import attach_id
@@ -76,10 +78,11 @@ class Engine:
         now_ms: Callable[[], int],
         random_bytes: Callable[[int], bytes],
         options: EngineOptions | None = None,
+        remote: RemoteOptions | None = None,
     ) -> None:
         self._open_store = open_store
         self.registry = Registry(services.values())
-        self._deployment = deployment
+        self.deployments = Deployments(deployment, self.registry, remote)
         self._now_ms = now_ms
         self._random_bytes = random_bytes
         self._options = options or EngineOptions()
@@ -108,7 +111,7 @@ class Engine:
             partition = Partition(
                 store,
                 self.registry,
-                self._deployment,
+                self.deployments,
                 self._now_ms,
                 self._random_bytes,
                 Outside(self._reply, self._complete, self._await_end, self._failed),
@@ -133,6 +136,7 @@ class Engine:
             message = "Perdure stopped; the invocation goes on after the restart"
             self._refuse_waiting(StoreFailed(message))
             await self._base.stop(self._base.root)
+            await self.deployments.close()
 
     async def crash(self) -> None:
         """As ``kill -9``: everything in memory is gone at once. For tests."""
@@ -149,6 +153,24 @@ class Engine:
     async def expire(self) -> None:
         """Forget now what is past its retention, instead of at the next clean-up."""
         await self._running().expire()
+
+    # ---- deployments
+
+    def deploy(self, spec: DeploymentSpec, transport: Transport) -> None:
+        """Add or replace a deployment; may be called before ``start``. On the loop."""
+        self.deployments.put(spec, transport)
+
+    def undeploy(self, deployment_id: str) -> None:
+        """Forget a deployment; invocations that are pinned to it wait until it is back."""
+        self.deployments.remove(deployment_id)
+
+    async def pinned_counts(self) -> dict[str, int]:
+        """How many unfinished invocations each deployment has to finish."""
+        counts: dict[str, int] = {}
+        async for _, record in self._iter_invocations():
+            if record.pinned and type(record.status) is not Completed:
+                counts[record.deployment_id] = counts.get(record.deployment_id, 0) + 1
+        return counts
 
     @property
     def store(self) -> Store:

@@ -17,8 +17,15 @@ from perdure.journal.attempt import Attempt, Deployment, Ended, Failed, Frame, S
 class ObjectActor(SupervisedActor):
     """Created by the partition actor, on demand; passivated when it has been idle."""
 
-    def __init__(self, deployment: Deployment, partition: Cell, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        partition: Cell,
+        now_ms: Callable[[], int],
+        ready: Callable[[Callable[[], None]], bool],
+    ) -> None:
         self._deployment = deployment
+        self._ready = ready
         self._partition = partition
         self._now_ms = now_ms
         self._open: dict[bytes, _Outlet] = {}
@@ -92,6 +99,10 @@ class _Outlet:
     def now_ms(self) -> int:
         actor = self._actor
         return 0 if actor is None else actor._now_ms()
+
+    def ready(self, go_on: Callable[[], None]) -> bool:
+        actor = self._actor
+        return actor is None or actor._ready(go_on)
 
     def close(self) -> None:
         self._actor = None

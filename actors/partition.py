@@ -14,21 +14,21 @@ from typing import Any, assert_never
 import msgspec
 from thespian.actors import ActorExitRequest, ActorSystemMessage, ChildActorExited
 
-from perdure.actors.attempts import OpenAttempt, OpenAttempts
+from perdure.actors.attempts import AfterCommit, OpenAttempt, OpenAttempts
 from perdure.actors.cell import ActorFailed, Cell, SupervisedActor
 from perdure.actors.commits import Commits
 from perdure.actors.directory import Directory, Intensity
 from perdure.actors.messages import Burst, Notify, Open, Pass
 from perdure.actors.objects import ObjectActor
+from perdure.actors.remote.deployments import Deployments, Undeployed
+from perdure.actors.starts import make_start
 from perdure.actors.timers import Timers
 from perdure.journal import keys
 from perdure.journal.attempt import (
     AwaitingOn,
-    Deployment,
     Ended,
     Failed,
     Frame,
-    Start,
     Suspended,
 )
 from perdure.journal.errors import StoreError
@@ -53,8 +53,7 @@ from perdure.journal.events import (
 )
 from perdure.journal.ids import format_invocation_id
 from perdure.journal.partition import step
-from perdure.journal.records import Address, Invocation, Running
-from perdure.journal.schema import Handler
+from perdure.journal.records import Address, Running
 from perdure.journal.store import Store
 from perdure.journal.tables import Handlers, Tables
 
@@ -115,14 +114,14 @@ class Partition:
         self,
         store: Store,
         handlers: Handlers,
-        deployment: Deployment,
+        deployments: Deployments,
         now_ms: Callable[[], int],
         random_bytes: Callable[[int], bytes],
         outside: Outside,
         options: PartitionOptions,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._deployment = deployment
+        self._deployments = deployments
         self._now_ms = now_ms
         self._entropy = Entropy(random_bytes)
         self._outside = outside
@@ -142,6 +141,7 @@ class Partition:
         self._to_start: deque[StartAttempt] = deque()  # over the limit of open attempts
         self._held: deque[Burst] = deque()
         self._releasing: asyncio.Task[None] | None = None
+        self._unready: list[Callable[[], None]] = []  # who wants to say more
         self._has_actors = asyncio.Event()
         self._has_expiries = asyncio.Event()
         self._has_expiries.set()
@@ -213,19 +213,35 @@ class Partition:
         """An attempt emitted frames; they wait while the open group is large."""
         if self._held or self.tables.open_bytes > _HOLD_BYTES:
             self._held.append(burst)
-            if self._releasing is None:
-                self._releasing = self._loop.create_task(self._release_held())
+            self._release_soon()
         else:
             self._hear(burst)
 
+    def ready(self, go_on: Callable[[], None]) -> bool:
+        """Whether an attempt may say more now; if not, ``go_on`` is called when it may."""
+        if not self._held and self.tables.open_bytes <= _BACK_PRESSURE_BYTES:
+            return True
+        self._unready.append(go_on)
+        self._release_soon()
+        return False
+
+    def _release_soon(self) -> None:
+        if self._releasing is None:
+            self._releasing = self._loop.create_task(self._release_held())
+
     async def _release_held(self) -> None:
         try:
-            while self._held:
+            while self._held or self._unready:
                 await self.commits.flush()
                 while self._held and self.tables.open_bytes <= _HOLD_BYTES:
                     self._hear(self._held.popleft())
+                if not self._held:
+                    unready, self._unready = self._unready, []
+                    for go_on in unready:
+                        go_on()
         except StoreError:
             self._held.clear()  # the partition is over
+            self._unready.clear()
         finally:
             self._releasing = None
 
@@ -239,13 +255,25 @@ class Partition:
             self.attempts.remove(burst.id)
         else:
             self.attempts.spoke(opened, self._loop.time())
-        self._frames(burst.id, burst.attempt, burst.frames)
+        self._frames(opened, burst.frames)
         if isinstance(end, AwaitingOn) and self.attempts.find(burst.id, burst.attempt) is opened:
             self.attempts.blocked(opened, end.awaiting)
 
-    def _frames(self, id: bytes, attempt: int, frames: tuple[Frame, ...]) -> None:
+    def _frames(self, opened: OpenAttempt, frames: tuple[Frame, ...]) -> None:
+        id, place = opened.id, opened.place
+        now_ms = self._now_ms()
         try:
-            self.submit(Frames(id, attempt, frames, self._now_ms(), self._entropy))
+            self.submit(
+                Frames(
+                    id,
+                    opened.attempt,
+                    frames,
+                    now_ms,
+                    self._entropy,
+                    place.deployment_id,
+                    place.protocol_version,
+                )
+            )
         except StoreError as error:
             self._failed(error)
         except Exception as error:
@@ -264,7 +292,7 @@ class Partition:
                 opened = self.attempts.find(act.id, act.attempt)
                 if opened is not None:
                     self.attempts.given(opened, self._loop.time())
-                    opened.actor.deliver(Notify(act.id, act.attempt, act.entries), self.cell)
+                    self._tell_attempt(opened, Notify(act.id, act.attempt, act.entries))
             case AbortAttempt():
                 self.attempts.abort(act.id)
             case SetTimer():
@@ -278,7 +306,14 @@ class Partition:
                 assert_never(act)
         return True
 
-    def _perform(self, act: Act) -> None:
+    def _tell_attempt(self, opened: OpenAttempt, message: Open | Notify) -> None:
+        """In this process at once, ahead of the disk; others hear only what is durable."""
+        if opened.place.deployment_id:
+            self.commits.add([AfterCommit(opened, message)])
+        else:
+            opened.actor.deliver(message, self.cell)
+
+    def _perform(self, act: Act | AfterCommit) -> None:
         """Acts that somebody outside can see; what they tell is durable."""
         match act:
             case Reply():
@@ -291,6 +326,10 @@ class Partition:
                 if opened is not None:
                     message = Pass(act.id, act.attempt, act.completion_id)
                     opened.actor.deliver(message, self.cell)
+            case AfterCommit():
+                opened = act.opened
+                if self.attempts.find(opened.id, opened.attempt) is opened:
+                    opened.actor.deliver(act.message, self.cell)
             case _:
                 raise AssertionError(f"not an act for after the commit: {act!r}")
 
@@ -312,56 +351,26 @@ class Partition:
             return  # a later decision took it back
         address = record.address if record.key is not None else (record.service, "")
         try:
-            handler = self.tables.handler(record.service, record.handler)
-            if handler is None:
-                return self._handler_missing(act, record)
-            start = self._make_start(act.id, record, handler)
+            place = self._deployments.place(record)
+            start = make_start(self.tables, act.id, record, place, self._now_ms())
             now_s = self._loop.time()
             actor = self.directory.get(address, now_s)
-            self.attempts.add(OpenAttempt(act.id, act.attempt, actor, handler, now_s))
-            actor.deliver(Open(act.id, start), self.cell)
+            opened = OpenAttempt(act.id, act.attempt, actor, place, now_s)
+            self.attempts.add(opened)
+            self._tell_attempt(opened, Open(act.id, start))
+        except Undeployed as error:
+            self._loop.call_soon(self._undeployed, act.id, act.attempt, str(error))
         except StoreError:
             raise
         except Exception as error:
             self._attempt_broke(act.id, error)
 
-    def _make_start(self, id: bytes, record: Invocation, handler: Handler) -> Start:
-        state, complete = self._state_for(record, handler)
-        return Start(
-            format_invocation_id(id),
-            record.attempt,
-            handler,
-            record.key or "",
-            tuple(self.tables.entries(id)),
-            state,
-            complete,
-            record.seed,
-            record.retry_count,
-            max(self._now_ms() - record.modified_at_ms, 0),
-            record.idempotency_key,
-            record.scope,
-            record.limit_key,
-        )
-
-    def _state_for(self, record: Invocation, handler: Handler) -> tuple[dict[str, bytes], bool]:
-        """The state that an attempt begins with, and whether that is all (service protocol 5.4)."""
-        if record.key is None:
-            return {}, False
-        if not handler.lazy_state:
-            return dict(self.tables.state(record.address)), True
-        if not handler.eager_keys:
-            return {}, False
-        state = self.tables.state(record.address)
-        return {k: state[k] for k in handler.eager_keys if k in state}, False
+    def _undeployed(self, id: bytes, attempt: int, message: str) -> None:
+        """An attempt that could not even begin."""
+        failed = Failed(500, message, counts=False)
+        self._submit_safely(Frames(id, attempt, (failed,), self._now_ms(), self._entropy))
 
     # ---- failures
-
-    def _handler_missing(self, act: StartAttempt, record: Invocation) -> None:
-        reason = (
-            f"there is no handler {record.service}/{record.handler} any more; "
-            "start Perdure with it again and resume the invocation"
-        )
-        self._loop.call_soon(self.submit, Quarantine(act.id, reason, self._now_ms()))
 
     def object_failed(self, notice: ActorFailed) -> None:
         """An object actor raised: a new one rehydrates its invocations, unless it fails too often."""
@@ -405,7 +414,8 @@ class Partition:
     def _spawn(self, address: Address) -> Cell:
         self._has_actors.set()
         base = self.cell.base
-        return base.spawn(ObjectActor, self.cell, self._deployment, self.cell, self._now_ms)
+        deployments, now_ms = self._deployments, self._now_ms
+        return base.spawn(ObjectActor, self.cell, deployments, self.cell, now_ms, self.ready)
 
     def _timer_due(self, key: bytes, value: bytes) -> None:
         try:
@@ -463,7 +473,7 @@ class Partition:
             for stuck in self.attempts.sweep(now_s):
                 self.attempts.abort(stuck.id)
                 message = "[RT0001] the attempt did not suspend within its abort timeout"
-                self._frames(stuck.id, stuck.attempt, (Failed(500, message),))
+                self._frames(stuck, (Failed(500, message),))
             idle_since_s = now_s - self._options.idle_actor_timeout_s
             self.directory.passivate(idle_since_s, self.attempts.hosts)
             self._intensity.forget_old(now_s)

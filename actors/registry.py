@@ -1,29 +1,77 @@
-"""What is deployed here, and where it runs. The place of the registry of remote deployments, too."""
+"""What is deployed, and where it runs: every revision of every service that some deployment still holds.
+
+New invocations go to the newest revision; one that is pinned keeps its deployment. The empty deployment
+id stands for the handlers in this process. What is registered how is the gateway's matter.
+"""
 
 from collections.abc import Iterable
+
+import msgspec
 
 from perdure.journal.schema import Handler, Service
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where an attempt runs. ``deployment_id`` "" is this process, where nothing is encoded.
+
+    Not ``bidi``: the attempt hears nothing more after its start.
+    """
+
+    deployment_id: str
+    handler: Handler
+    protocol_version: int = 0
+    bidi: bool = True
+
+
 class Registry:
-    """The latest revision of every service."""
+    """``services``: the newest revision of each, by name."""
 
     def __init__(self, services: Iterable[Service] = ()) -> None:
         self.services: dict[str, Service] = {}
-        self._handlers: dict[tuple[str, str], Handler] = {}
+        self._revisions: dict[str, dict[str, Service]] = {}  # name -> deployment id -> service
+        self._handlers: dict[tuple[str, str], Handler] = {}  # of the newest revisions
+        self._homes: dict[str, str] = {}  # name -> deployment id of the newest revision
         for service in services:
-            self.add(service)
+            self.add(service, "")
 
-    def add(self, service: Service) -> None:
-        """A new service, or a new revision of one."""
-        self.services[service.name] = service
-        for key in [k for k in self._handlers if k[0] == service.name]:
+    def add(self, service: Service, deployment_id: str) -> None:
+        """A service of a deployment, new or changed."""
+        self._revisions.setdefault(service.name, {})[deployment_id] = service
+        self._choose(service.name)
+
+    def remove(self, deployment_id: str, keep: Iterable[str] = ()) -> None:
+        """Forget a deployment's services, except those named in ``keep``."""
+        kept = set(keep)
+        for name, revisions in list(self._revisions.items()):
+            if deployment_id in revisions and name not in kept:
+                del revisions[deployment_id]
+                self._choose(name)
+
+    def _choose(self, name: str) -> None:
+        for key in [k for k in self._handlers if k[0] == name]:
             del self._handlers[key]
-        for name, handler in service.handlers.items():
-            self._handlers[(service.name, name)] = handler
+        revisions = self._revisions[name]
+        if not revisions:
+            del self._revisions[name], self.services[name], self._homes[name]
+            return
+        home = max(revisions, key=lambda each: revisions[each].revision)
+        self._homes[name] = home
+        newest = self.services[name] = revisions[home]
+        for handler in newest.handlers.values():
+            self._handlers[(name, handler.name)] = handler
 
-    def handler(self, service: str, handler: str) -> Handler | None:
-        return self._handlers.get((service, handler))
+    def handler(
+        self, service: str, handler: str, deployment_id: str | None = None
+    ) -> Handler | None:
+        """As that deployment has it; without one, as the newest revision has it."""
+        if deployment_id is None:
+            return self._handlers.get((service, handler))
+        found = self._revisions.get(service, {}).get(deployment_id)
+        return None if found is None else found.handlers.get(handler)
+
+    def home(self, service: str) -> str:
+        """The deployment of the newest revision; "" where that is this process, or nobody."""
+        return self._homes.get(service, "")
 
     def handler_names(self) -> list[str]:
         """As ``Service/handler``, for messages."""

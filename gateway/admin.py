@@ -1,7 +1,7 @@
 """The admin API: health, version, services, operations on invocations, state. HTTP on its own port.
 
-Translates to the ``Runtime`` protocol; decides nothing about an invocation. No CORS. Later parts have
-their place beside this file: deployments (their registry), SQL (`/query`), the console (`/ui`).
+Translates to the ``Runtime`` protocol; decides nothing about an invocation. No CORS. Deployments are in
+gateway/admin_deployments.py. Later parts have their place beside this file: SQL (`/query`), the console.
 Rules: admin.md 1-3, 5, 6; reliability S4, S13.
 """
 
@@ -15,17 +15,28 @@ import msgspec
 from aiohttp import hdrs, web
 
 from perdure.gateway import admin_routes as routes
+from perdure.gateway.admin_answers import (
+    bad_query,
+    error,
+    json_answer,
+    json_body,
+    misshapen,
+    no_service,
+    not_json,
+    text,
+)
+from perdure.gateway.admin_deployments import DeploymentOperations
 from perdure.gateway.admin_models import (
     entry_json,
     handler_json,
     invocation_json,
-    service_json,
     state_json,
     version_json,
 )
 from perdure.gateway.admin_operations import NO_INVOCATION, operation_answer
-from perdure.gateway.bodies import read_body
-from perdure.gateway.responses import Refusal, admin_body, refusal_of
+from perdure.gateway.deployment_errors import DeploymentRefused
+from perdure.gateway.deployments import Registrar
+from perdure.gateway.responses import refusal_of
 from perdure.gateway.settings import Settings
 from perdure.gateway.settings_sources import is_loopback, split_address
 from perdure.journal.errors import BadId, PerdureError
@@ -44,7 +55,6 @@ _DELETE_MODES: Final = {"cancel": Op.CANCEL, "kill": Op.KILL, "purge": Op.PURGE}
 _RESUME_DEPLOYMENTS: Final = ("keep", "Keep", "latest", "Latest")
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
-_encode = msgspec.json.Encoder().encode
 _Operation: TypeAlias = Callable[..., Awaitable[web.Response]]
 
 
@@ -60,9 +70,16 @@ _decode_mutation = msgspec.json.Decoder(_Mutation).decode
 class Admin:
     """One instance serves all connections; ``handle`` is what the server calls."""
 
-    def __init__(self, runtime: Runtime, settings: Settings, ingress_url: str) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        settings: Settings,
+        ingress_url: str,
+        registrar: Registrar | None = None,
+    ) -> None:
         self._runtime = runtime
-        self._defaults = settings.defaults()
+        self._deployments = DeploymentOperations(runtime, registrar, settings)
+        self._cluster_name = settings.deployments.cluster_name
         self._size_limit_bytes = settings.admin.request_size_limit_bytes
         self._version_answer = version_json(version("perdure"), ingress_url)
         bound = split_address(settings.admin.bind)[0]
@@ -83,6 +100,7 @@ class Admin:
             "journal": self._journal,
             "operate": self._operate,
             "delete_invocation": self._delete_invocation,
+            **self._deployments.operations,
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -95,7 +113,7 @@ class Admin:
             case routes.WrongMethod(allow=allow):
                 return web.Response(status=405, headers={hdrs.ALLOW: allow})
             case routes.OldVersion(message=message):
-                return _text(400, message)
+                return text(400, message)
             case routes.Unknown():
                 return web.Response(status=404)
         if isinstance(response.body, bytes) and len(response.body) >= _COMPRESS_FROM_BYTES:
@@ -109,32 +127,34 @@ class Admin:
         try:
             return await self.operations[name](request, *arguments)
         except BadId as e:
-            return _error(400, f"The request field 'invocation_id' is invalid. Reason: {e}")
+            return error(400, f"The request field 'invocation_id' is invalid. Reason: {e}")
+        except DeploymentRefused as e:
+            return error(e.status, e.message, e.restate_code)
         except PerdureError as e:
             refusal = refusal_of(e)
-            response = _error(refusal.status, refusal.message)
+            response = error(refusal.status, refusal.message)
             if refusal.retry_after_s is not None:
                 response.headers[hdrs.RETRY_AFTER] = str(refusal.retry_after_s)
             return response
         except ConnectionError:
             log.debug("a client went away while its request was read")
-            return _error(400, "the request ended early")
+            return error(400, "the request ended early")
         except Exception:
             log.exception("a request failed inside the admin API")
-            return _error(500, "internal error, the server's log has the details")
+            return error(500, "internal error, the server's log has the details")
 
     def _check_caller(self, request: web.BaseRequest) -> web.Response | None:
         """No page of another site may reach this API through somebody's browser."""
         host = request.headers.get(hdrs.HOST, "")
         if self._hosts is not None and _host_name(host) not in self._hosts:
-            return _error(
+            return error(
                 421, f"'{host}' is not a name of this machine; use localhost, 127.0.0.1 or [::1]"
             )
         origin = request.headers.get(hdrs.ORIGIN)
         if request.method in _SAFE_METHODS or origin is None:
             return None
         if urlsplit(origin).netloc.lower() != host.lower():
-            return _error(403, f"requests from the origin '{origin}' may not change anything here")
+            return error(403, f"requests from the origin '{origin}' may not change anything here")
         return None
 
     # ---- health, version ------------------------------------------------------------------------
@@ -143,59 +163,58 @@ class Admin:
         return web.Response(status=200)
 
     async def _version(self, request: web.BaseRequest) -> web.Response:
-        return _json(self._version_answer)
+        return json_answer(self._version_answer)
 
     async def _cluster_health(self, request: web.BaseRequest) -> web.Response:
         members = {"members": [1]}
-        return _json({"cluster_name": "localcluster", "metadata_cluster_health": members})
+        return json_answer({"cluster_name": self._cluster_name, "metadata_cluster_health": members})
 
     # ---- services -------------------------------------------------------------------------------
 
     async def _services(self, request: web.BaseRequest) -> web.Response:
-        services = self._runtime.services().values()
-        return _json({"services": [service_json(each, self._defaults) for each in services]})
+        names = self._runtime.services()
+        return json_answer({"services": [self._deployments.service_json(each) for each in names]})
 
     async def _service(self, request: web.BaseRequest, name: str) -> web.Response:
-        service = self._runtime.services().get(name)
-        return (
-            _no_service(name) if service is None else _json(service_json(service, self._defaults))
-        )
+        shown = self._deployments.service_json(name)
+        return no_service(name) if shown is None else json_answer(shown)
 
     async def _handlers(self, request: web.BaseRequest, name: str) -> web.Response:
         service = self._runtime.services().get(name)
         if service is None:
-            return _no_service(name)
-        return _json({"handlers": [handler_json(each) for each in service.handlers.values()]})
+            return no_service(name)
+        return json_answer({"handlers": [handler_json(each) for each in service.handlers.values()]})
 
     async def _handler(self, request: web.BaseRequest, name: str, handler: str) -> web.Response:
         service = self._runtime.services().get(name)
         found = service and service.handlers.get(handler)
         if not found:
-            text = f"The requested handler '{handler}' on service '{name}' does not exist"
-            return _error(404, text)
-        return _json(handler_json(found))
+            return error(
+                404, f"The requested handler '{handler}' on service '{name}' does not exist"
+            )
+        return json_answer(handler_json(found))
 
     # ---- state ----------------------------------------------------------------------------------
 
     async def _state(self, request: web.BaseRequest, name: str, key: str) -> web.Response:
         service = self._runtime.services().get(name)
         if service is None:
-            return _no_service(name)
+            return no_service(name)
         if service.type is ServiceType.SERVICE:
-            return _error(400, "Cannot read state for service type Service")
-        return _json(state_json(await self._runtime.state(name, key)))
+            return error(400, "Cannot read state for service type Service")
+        return json_answer(state_json(await self._runtime.state(name, key)))
 
     async def _mutate_state(self, request: web.BaseRequest, name: str) -> web.Response:
-        body = await self._json_body(request)
+        body = await json_body(request, self._size_limit_bytes)
         if isinstance(body, web.Response):
             return body
         try:
             mutation = _decode_mutation(body)
             new_state = {k: _state_value(v) for k, v in mutation.new_state.items()}
         except msgspec.ValidationError as e:
-            return _text(422, f"Failed to deserialize the JSON body into the target type: {e}")
+            return misshapen(e)
         except (msgspec.DecodeError, UnicodeDecodeError) as e:
-            return _text(400, f"Failed to parse the request body as JSON: {e}")
+            return not_json(e)
         service = self._runtime.services().get(name)
         refused = _refuse_mutation(service, name, new_state)
         if refused is not None:
@@ -204,44 +223,35 @@ class Admin:
             await self._runtime.patch_state(name, mutation.object_key, new_state, mutation.version)
         return web.Response(status=202)
 
-    async def _json_body(self, request: web.BaseRequest) -> bytes | web.Response:
-        if request.content_type != "application/json":
-            return _text(415, "Expected request with `Content-Type: application/json`")
-        announced = request.content_length
-        if announced is not None and announced > self._size_limit_bytes:
-            return _text(413, "length limit exceeded")
-        body = await read_body(request, self._size_limit_bytes)
-        return _text(body.status, body.message) if isinstance(body, Refusal) else body
-
     # ---- invocations ----------------------------------------------------------------------------
 
     async def _invocations(self, request: web.BaseRequest) -> web.Response:
         query = request.rel_url.query
         limit = query.get("limit", "100")
         if not (limit.isascii() and limit.isdigit() and 0 < int(limit) <= _MOST_LISTED):
-            return _bad_query(f"'limit' must be a number from 1 to {_MOST_LISTED}, not '{limit}'")
+            return bad_query(f"'limit' must be a number from 1 to {_MOST_LISTED}, not '{limit}'")
         status = query.get("status")
         if status is not None and status not in _STATUSES:
-            return _bad_query(f"'status' must be one of {', '.join(_STATUSES)}, not '{status}'")
+            return bad_query(f"'status' must be one of {', '.join(_STATUSES)}, not '{status}'")
         wanted = Filter(
             query.get("service"), query.get("handler"), query.get("key"), status, int(limit)
         )
         found = await self._runtime.invocations(wanted)
-        return _json({"invocations": [invocation_json(each) for each in found]})
+        return json_answer({"invocations": [invocation_json(each) for each in found]})
 
     async def _invocation(self, request: web.BaseRequest, invocation_id: str) -> web.Response:
         info = await self._runtime.invocation(invocation_id)
         return (
-            _error(404, NO_INVOCATION.format(invocation_id))
+            error(404, NO_INVOCATION.format(invocation_id))
             if info is None
-            else _json(invocation_json(info))
+            else json_answer(invocation_json(info))
         )
 
     async def _journal(self, request: web.BaseRequest, invocation_id: str) -> web.Response:
         entries = await self._runtime.journal(invocation_id)
         if entries is None:
-            return _error(404, NO_INVOCATION.format(invocation_id))
-        return _json({"entries": [entry_json(i, each) for i, each in enumerate(entries)]})
+            return error(404, NO_INVOCATION.format(invocation_id))
+        return json_answer({"entries": [entry_json(i, each) for i, each in enumerate(entries)]})
 
     async def _operate(
         self, request: web.BaseRequest, invocation_id: str, verb: str
@@ -250,10 +260,10 @@ class Admin:
         deployment = request.rel_url.query.get("deployment")
         if op is Op.RESUME and deployment is not None and deployment not in _RESUME_DEPLOYMENTS:
             reason = f"'{deployment}' is not one of keep, latest"
-            return _error(400, f"The query parameter 'deployment' is invalid. Reason: {reason}")
+            return error(400, f"The query parameter 'deployment' is invalid. Reason: {reason}")
         result = await self._runtime.operate(invocation_id, op)
-        status, text = operation_answer(op, result, invocation_id)
-        return _error(status, text) if text else web.Response(status=status)
+        status, message = operation_answer(op, result, invocation_id)
+        return error(status, message) if message else web.Response(status=status)
 
     async def _delete_invocation(
         self, request: web.BaseRequest, invocation_id: str
@@ -262,7 +272,7 @@ class Admin:
         mode = request.rel_url.query.get("mode", "cancel")
         op = _DELETE_MODES.get(mode.lower())
         if op is None:
-            return _bad_query(f"'mode' must be cancel, kill or purge, not '{mode}'")
+            return bad_query(f"'mode' must be cancel, kill or purge, not '{mode}'")
         await self._runtime.operate(invocation_id, op)
         return web.Response(status=202)
 
@@ -284,9 +294,9 @@ def _refuse_mutation(
     service: Service | None, name: str, new_state: dict[str, bytes]
 ) -> web.Response | None:
     if service is None:  # clearing what does not exist is harmless
-        return _no_service(name) if new_state else None
+        return no_service(name) if new_state else None
     if service.type is ServiceType.SERVICE:
-        return _error(400, "Cannot modify state for service type Service")
+        return error(400, "Cannot modify state for service type Service")
     return None
 
 
@@ -296,23 +306,3 @@ def _host_name(host: str) -> str:
         return (urlsplit("//" + host).hostname or "").lower()
     except ValueError:
         return ""
-
-
-def _no_service(name: str) -> web.Response:
-    return _error(404, f"The requested service '{name}' does not exist")
-
-
-def _bad_query(reason: str) -> web.Response:
-    return _text(400, f"Failed to deserialize query string: {reason}")
-
-
-def _json(value: object) -> web.Response:
-    return web.Response(body=_encode(value), content_type="application/json")
-
-
-def _error(status: int, message: str) -> web.Response:
-    return web.Response(status=status, body=admin_body(message), content_type="application/json")
-
-
-def _text(status: int, message: str) -> web.Response:
-    return web.Response(status=status, text=message)

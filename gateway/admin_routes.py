@@ -15,8 +15,15 @@ ROUTES: Final[tuple[tuple[str, str, str], ...]] = (
     ("GET", "/health", "health"),
     ("GET", "/version", "version"),
     ("GET", "/cluster-health", "cluster_health"),
+    ("POST", "/deployments", "register"),
+    ("GET", "/deployments", "deployments"),
+    ("GET", "/deployments/{deployment}", "deployment"),
+    ("PATCH", "/deployments/{deployment}", "update_deployment"),
+    ("PUT", "/deployments/{deployment}", "replace_deployment"),
+    ("DELETE", "/deployments/{deployment}", "delete_deployment"),
     ("GET", "/services", "services"),
     ("GET", "/services/{service}", "service"),
+    ("PATCH", "/services/{service}", "patch_service"),
     ("GET", "/services/{service}/handlers", "handlers"),
     ("GET", "/services/{service}/handlers/{handler}", "handler"),
     ("POST", "/services/{service}/state", "mutate_state"),
@@ -84,6 +91,11 @@ def find(method: str, target: str) -> Found | WrongMethod | Unknown | OldVersion
     if "GET" in allowed:
         allowed.append("HEAD")
     return WrongMethod(",".join(allowed))
+
+
+def is_v2(target: str) -> bool:
+    """The oldest API differs in what a registration does by default (admin 1)."""
+    return target.startswith("/v2/")
 
 
 def _match(pattern: list[str], segments: list[str]) -> tuple[str, ...] | None:

@@ -26,8 +26,10 @@ Exit codes:
 """
 _COMMANDS: Final = {
     "call": "perdure.gateway.cli_call:call",
+    "deployments": "perdure.gateway.cli_deployments:deployments",
     "doctor": "perdure.gateway.cli_doctor:doctor",
     "invocations": "perdure.gateway.cli_invocations:invocations",
+    "serve": "perdure.gateway.serve:serve",
     "services": "perdure.gateway.cli_services:services",
     "state": "perdure.gateway.cli_state:state",
 }
@@ -70,7 +72,7 @@ def main() -> None:
 
 
 @main.command(epilog=EXIT_CODES)
-@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option("--data", metavar="DIR", help="Directory of the data. [default: ./perdure-data]")
 @click.option(
     "--ingress", metavar="HOST:PORT", help="Where callers send requests. [default: 127.0.0.1:8080]"
@@ -97,6 +99,9 @@ def up(
     as_json: bool,
 ) -> None:
     """Serve the services in TARGET: a file or a module, with or without `:name`.
+
+    A TARGET may be an ASGI app on the official SDK, which is then hosted in this process. Without any,
+    only deployments that are registered at the admin API are served.
 
     Settings come from FILE, then PERDURE_* variables (PERDURE_INGRESS__BIND), then these flags.
     """

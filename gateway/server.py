@@ -14,6 +14,7 @@ from aiohttp import http_parser, web
 
 from perdure.gateway.admin import Admin
 from perdure.gateway.connections import Server
+from perdure.gateway.deployments import Registrar
 from perdure.gateway.ingress import Ingress
 from perdure.gateway.settings import Settings, SettingsError
 from perdure.gateway.settings_sources import is_loopback, split_address
@@ -50,8 +51,13 @@ class Gateway:
         await asyncio.gather(*(runner.cleanup() for runner in self._runners))
 
 
-async def start(runtime: Runtime, settings: Settings) -> Gateway:
-    """Listen on both ports. Raises SettingsError when an address cannot be had."""
+async def start(
+    runtime: Runtime, settings: Settings, registrar: Registrar | None = None
+) -> Gateway:
+    """Listen on both ports. Raises SettingsError when an address cannot be had.
+
+    ``registrar``: None where no deployment can be registered.
+    """
     _require_the_c_parser()
     check_admin_address(settings)
     if settings.admin.allow_remote:
@@ -66,7 +72,7 @@ async def start(runtime: Runtime, settings: Settings) -> Gateway:
     ingress_url, admin_url = (_url(each) for each in sockets)
     handlers = (
         Ingress(runtime, settings.ingress).handle,
-        Admin(runtime, settings, ingress_url).handle,
+        Admin(runtime, settings, ingress_url, registrar).handle,
     )
     runners, servers = [], []
     for handler, each in zip(handlers, sockets, strict=True):

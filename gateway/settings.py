@@ -116,6 +116,24 @@ class Store(msgspec.Struct, frozen=True):
     max_file_size_bytes: Bytes = _named(8 * _MIB, "max_file_size")
 
 
+class Deployments(msgspec.Struct, frozen=True):
+    """``allow`` and ``deny``: see actors/remote/addresses.py."""
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    identity_key_file: str = ""
+    cluster_name: str = "localcluster"
+    newest_protocol_version: Annotated[int, msgspec.Meta(ge=5, le=7)] = 7
+    message_size_limit_bytes: Bytes = _named(32 * _MIB, "message_size_limit")
+    discovery_timeout_ms: Millis = _named(10 * _SECOND, "discovery_timeout")
+    connect_timeout_ms: Millis = _named(10 * _SECOND, "connect_timeout")
+    ping_interval_ms: Millis = _named(40 * _SECOND, "ping_interval")
+    ping_timeout_ms: Millis = _named(20 * _SECOND, "ping_timeout")
+    connections_limit: int = 8
+    streams_per_connection_limit: int = 128
+    http1_connections_limit: int = 256
+
+
 class Log(msgspec.Struct, frozen=True):
     format: LogFormat = LogFormat.HUMAN
     level: LogLevel = LogLevel.INFO
@@ -128,6 +146,7 @@ class Settings(msgspec.Struct, frozen=True):
     ingress: Ingress = Ingress()
     admin: Admin = Admin()
     handlers: Handlers = Handlers()
+    deployments: Deployments = Deployments()
     engine: Engine = Engine()
     store: Store = Store()
     log: Log = Log()

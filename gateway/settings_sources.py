@@ -164,6 +164,11 @@ def _plain(type_: msgspec.inspect.Type, value: object) -> object:
     match type_:
         case msgspec.inspect.BoolType():
             return _boolean(value)
+        case msgspec.inspect.IntType(ge=int(least), le=int(most)):
+            number = _whole(value, f"a whole number from {least} to {most}", least)
+            if number > most:
+                raise ValueError(f"{value!r} is not a whole number from {least} to {most}")
+            return number
         case msgspec.inspect.IntType():
             return _whole(value, "a whole number from 1 up", least=1)
         case msgspec.inspect.FloatType():

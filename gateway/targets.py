@@ -1,54 +1,107 @@
-"""From what a user typed, ``samples/counter.py`` or ``shop.orders:app``, to services.
+"""From what a user typed, ``samples/counter.py`` or ``shop.orders:app``, to services and apps.
 
 The one place that runs a user's file. What goes wrong there is told with the place in that file.
 """
 
 import importlib
 import importlib.util
+import itertools
 import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import TypeAlias
+
+import msgspec
 
 from perdure.definition import Definition
 from perdure.embedded import flatten
 from perdure.endpoint import App, Endpoint
+from perdure.gateway.asgi_apps import HostedApp, find_app, has_official_services, is_asgi
 from perdure.gateway.settings import SettingsError
 from perdure.journal.errors import UsageError
 
 _OURS = str(Path(__file__).parents[1])  # the folder that is `perdure`
 
 
-def load_targets(targets: list[str]) -> list[App | Definition]:
+Found: TypeAlias = App | Definition | HostedApp
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """What the targets hold: ours, and apps of other SDKs."""
+
+    services: list[App | Definition]
+    apps: list[HostedApp]
+
+
+def load_all(targets: list[str]) -> Loaded:
     """The services and apps of all targets, each once. Raises SettingsError."""
-    found: list[App | Definition] = []
-    for target in targets:
-        for each in load_target(target):
-            if not any(each is other for other in found):
-                found.append(each)
+    return _merged({target: load_target(target) for target in targets})
+
+
+def load_targets(targets: list[str]) -> list[App | Definition]:
+    """Ours alone. Raises SettingsError, also for a target that holds nothing but an app of another SDK."""
+    found = {target: load_target(target) for target in targets}
+    for target, each in found.items():
+        if all(isinstance(one, HostedApp) for one in each):
+            raise SettingsError(
+                f"target '{target}' is an ASGI app of another SDK, with no services of Perdure in it; "
+                "serve it with an ASGI server such as hypercorn, or host it with `perdure up`"
+            )
+    return _merged(found).services
+
+
+def _merged(found: dict[str, list[Found]]) -> Loaded:
+    loaded = Loaded([], [])
+    for each in itertools.chain.from_iterable(found.values()):
+        if isinstance(each, HostedApp):
+            _add_app(loaded.apps, each)
+        elif not any(each is other for other in loaded.services):
+            loaded.services.append(each)
     try:
-        flatten(found)
+        flatten(loaded.services)
     except UsageError as error:
-        raise SettingsError(f"{' '.join(targets)} can't be served: {error}") from error
-    return found
+        raise SettingsError(f"{' '.join(found)} can't be served: {error}") from error
+    return loaded
 
 
-def load_target(target: str) -> list[App | Definition]:
+def load_target(target: str) -> list[Found]:
     """One target: a file or a module, optionally with ``:name``."""
     where, name = _split(target)
     module = _import_file(where, target) if _is_file(where) else _import_module(where, target)
+    names = vars(module)
     if name:
         return [_named(module, name, target)]
-    values = list(vars(module).values())
+    values = list(names.values())
     apps = [v for v in values if isinstance(v, App)]
     services = [v for v in values if isinstance(v, Definition)]
-    found = apps or services  # an app says what is served; services beside it may be helpers
-    if not found:
+    ours = _once(apps or services)  # an app says what is served; services beside it may be helpers
+    others = {name: value for name, value in names.items() if not isinstance(value, App)}
+    app = find_app(others, official_only=bool(ours), target=target)
+    hosted = [] if app is None else [HostedApp(f"{module.__name__}:{app}", names[app])]
+    if not ours and not hosted:
+        hint = (
+            "; those of the official SDK are served as an app: app = restate.app([...])"
+            if has_official_services(names)
+            else ""
+        )
         raise SettingsError(
             f"target '{target}' holds no services; define a Service, VirtualObject or Workflow at "
-            "module level, or an app(...)"
+            f"module level, or an app(...){hint}"
         )
-    return _once(found)
+    return [*ours, *hosted]
+
+
+def _add_app(apps: list[HostedApp], app: HostedApp) -> None:
+    for other in apps:
+        if other.app is app.app:
+            return
+        if other.name == app.name:
+            raise SettingsError(
+                f"two targets hold an app named '{app.name}'; the name tells them apart for good, so "
+                "rename one of the files"
+            )
+    apps.append(app)
 
 
 def _split(target: str) -> tuple[str, str]:
@@ -106,26 +159,28 @@ def _broken(target: str, error: BaseException) -> str:
     return f"target '{target}' can't be loaded: {place}{type(error).__name__}: {error}"
 
 
-def _named(module: ModuleType, name: str, target: str) -> App | Definition:
+def _named(module: ModuleType, name: str, target: str) -> Found:
     found = getattr(module, name, None)
     if isinstance(found, Endpoint):
         return found.app()
     if isinstance(found, App | Definition):
         return found
+    if is_asgi(found):
+        return HostedApp(f"{module.__name__}:{name}", found)
     if found is not None:
         kind = type(found).__name__
         raise SettingsError(
             f"target '{target}': '{name}' is a {kind}; expected a Service, VirtualObject, Workflow or "
             "app(...)"
         )
-    names = [n for n, v in vars(module).items() if isinstance(v, App | Definition)]
+    names = [n for n, v in vars(module).items() if isinstance(v, App | Definition) or is_asgi(v)]
     raise SettingsError(
         f"target '{target}': no '{name}' in it; it has {', '.join(names) or 'none'}"
     )
 
 
-def _once(found: list[App] | list[Definition]) -> list[App | Definition]:
-    unique: list[App | Definition] = []
+def _once(found: list[App] | list[Definition]) -> list[Found]:
+    unique: list[Found] = []
     for each in found:
         if not any(each is other for other in unique):
             unique.append(each)

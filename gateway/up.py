@@ -14,13 +14,17 @@ import sys
 
 import uvloop
 
-from perdure.actors.engine import EngineOptions
+from perdure.actors.clock import clock_of
+from perdure.actors.engine import Engine, EngineOptions
 from perdure.actors.partition import PartitionOptions
 from perdure.actors.watchdog import Watchdog
 from perdure.embedded import System
 from perdure.gateway import server
+from perdure.gateway.deployments import Registrar
+from perdure.gateway.hosted import HostedApps
+from perdure.gateway.remote import Remote
 from perdure.gateway.settings import Settings
-from perdure.gateway.targets import load_targets
+from perdure.gateway.targets import load_all
 from perdure.journal.leveldb import LevelDBOptions, open_store
 from perdure.journal.store import SUSPICIOUS_FSYNC_US, Store
 
@@ -32,33 +36,54 @@ _SWITCH_INTERVAL_S = 0.0005  # how long a thread may hold the interpreter while 
 
 def run(settings: Settings, targets: list[str]) -> None:
     """Serve until SIGINT or SIGTERM. Raises SettingsError or StoreError where it can't start."""
-    services = load_targets(targets)
+    loaded = load_all(targets)
+    remote = Remote(settings)
     system = System(
-        services,
+        loaded.services,
         open_store=_Opener(settings),
         defaults=settings.defaults(),
         options=engine_options(settings),
         threads=settings.handlers.threads,
+        remote=remote.options,
     )
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     _allow_many_files()
-    uvloop.run(_serve(settings, system))
+    uvloop.run(_serve(settings, system, remote, HostedApps(loaded.apps)))
 
 
-async def _serve(settings: Settings, system: System) -> None:
+async def _serve(settings: Settings, system: System, remote: Remote, apps: HostedApps) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, stopping.set)
+    _stop_on_signals(loop, stopping)
     server.check_admin_address(settings)
-    await system.start()
+    registrar = remote.registrar(clock_of(loop).now_ms, os.urandom)
+
+    async def prepare(engine: Engine) -> None:
+        registrar.start(engine, engine.services())
+        await apps.deploy(registrar)
+        _stop_on_signals(
+            loop, stopping
+        )  # apps on the official SDK take SIGTERM at their first call
+
+    try:
+        await system.start(prepare)
+        await _serve_until(stopping, settings, system, registrar)
+    finally:
+        await apps.close()
+    _say("Stopped.")
+
+
+async def _serve_until(
+    stopping: asyncio.Event, settings: Settings, system: System, registrar: Registrar
+) -> None:
     watchdog = Watchdog(settings.engine.slow_handler_warning_ms / 1000)
     watchdog.start()
     gc.collect()
     gc.freeze()  # what is loaded stays; collecting it again and again would cost a tenth of the time
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
-        gateway = await server.start(system.engine, settings)
+        await registrar.settle()
+        gateway = await server.start(system.engine, settings, registrar)
         _tell(settings, system, gateway)
         try:
             await stopping.wait()
@@ -68,7 +93,11 @@ async def _serve(settings: Settings, system: System) -> None:
     finally:
         watchdog.stop()
         await system.stop()
-    _say("Stopped.")
+
+
+def _stop_on_signals(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, stopping.set)
 
 
 def _allow_many_files() -> None:

@@ -5,12 +5,13 @@ frames: commands, run proposals, and at the end Ended, Suspended or Failed. Thre
 structs in this process, service-protocol frames over ASGI, the same over HTTP. Only shapes live here.
 """
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol, TypeAlias
 
 import msgspec
 
-from perdure.journal.entries import Command, Entry, Notification, Outcome
+from perdure.journal.entries import Command, Entry, Notification, Outcome, Verbatim
 from perdure.journal.schema import Handler
 
 
@@ -49,6 +50,8 @@ class Start(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
     scope: str | None = None
     limit_key: str | None = None
+    deployment_id: str = ""  # "": handlers in this process, on this SDK
+    protocol_version: int = 0  # of the service protocol; 0 where nothing is encoded
 
 
 # ---- from the handler's side --------------------------------------------------------------------
@@ -102,9 +105,12 @@ class Failed(msgspec.Struct, frozen=True):
     related_command_index: int | None = None
     related_command_name: str = ""
     related_command_type: str = ""
+    counts: bool = True  # False: nothing ran, so the handler's side need not know of it
 
 
-Frame: TypeAlias = Command | ProposeRun | Barrier | AwaitingOn | Ended | Suspended | Failed
+Frame: TypeAlias = (
+    Command | Verbatim | ProposeRun | Barrier | AwaitingOn | Ended | Suspended | Failed
+)
 
 
 class Sink(Protocol):
@@ -115,6 +121,9 @@ class Sink(Protocol):
 
     def now_ms(self) -> int:
         """Unix epoch, by the runtime's clock."""
+
+    def ready(self, go_on: Callable[[], None]) -> bool:
+        """Whether there is room for more; if not, ``go_on`` is called once when there is."""
 
 
 class Attempt(Protocol):

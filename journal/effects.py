@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from perdure.journal import ids, invocation, keys
-from perdure.journal.attempt import Behavior, Failed
+from perdure.journal.attempt import Failed
 from perdure.journal.entries import (
     CANCEL_SIGNAL,
     AttachInvocation,
@@ -60,11 +60,11 @@ PROMISE_COMPLETED = Failure(409, "promise was already completed")
 
 
 class Precondition(PerdureError):
-    """The command may not be issued here. The same code would issue it again, so the invocation ends."""
+    """The command may not be issued here (an attempt error of the protocol)."""
 
     def __init__(self, code: str, message: str, status: int = 500) -> None:
         super().__init__(code, message, status)
-        self.failure = Failed(status, f"[{code}] {message}", behavior=Behavior.FAIL)
+        self.failure = Failed(status, f"[{code}] {message}")
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -77,6 +77,7 @@ class Caller(msgspec.Struct, frozen=True):
     handler: Handler
     address: Address
     entropy: Entropy
+    in_process: bool = True
 
     def waiter(self, completion_id: int) -> Waiter:
         return Waiter(self.id, completion_id, self.created_at_ms)
@@ -204,7 +205,7 @@ def sleep(turn: Turn, caller: Caller, command: Sleep) -> None:
 
 
 def resolve_callee(turn: Turn, command: Call | OneWayCall) -> Handler | Failure:
-    """The handler that is called, or why it can't be (a mistake that no retry repairs)."""
+    """The handler that is called, or why it can't be."""
     where = f"{command.service}/{command.handler}"
     handler = turn.view.handler(command.service, command.handler)
     if handler is None:
@@ -224,8 +225,10 @@ def resolve_callee(turn: Turn, command: Call | OneWayCall) -> Handler | Failure:
 
 
 def call(turn: Turn, caller: Caller, command: Call) -> None:
-    turn.append(caller.id, command)
     handler = resolve_callee(turn, command)
+    if isinstance(handler, Failure) and not caller.in_process:
+        raise _unresolved(handler)  # the callee may be registered in a moment
+    turn.append(caller.id, command)
     waiter = caller.waiter(command.completion_id)
     if isinstance(handler, Failure):
         id = ids.fresh_id(command.service, None, turn.now_ms, caller.entropy.take(12))
@@ -246,14 +249,18 @@ def call(turn: Turn, caller: Caller, command: Call) -> None:
 def one_way_call(turn: Turn, caller: Caller, command: OneWayCall) -> None:
     handler = resolve_callee(turn, command)
     if isinstance(handler, Failure):
-        code, _, message = handler.message.partition(" ")
-        raise Precondition(code.strip("[]"), message, handler.code)
+        raise _unresolved(handler)
     turn.append(caller.id, command)
     id, existing = _callee(turn, caller, command, handler)
     _tell_id(turn, caller, command.id_completion_id, id)
     if existing is None:
         start_at_ms = command.invoke_at_ms or None
         _invoke(turn, caller, command, id, handler, (), start_at_ms)
+
+
+def _unresolved(failure: Failure) -> Precondition:
+    code, _, message = failure.message.partition(" ")
+    return Precondition(code.strip("[]"), message, failure.code)
 
 
 def _callee(

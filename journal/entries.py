@@ -6,7 +6,7 @@ An entry is encoded as a msgpack array that begins with its tag (docs/journal-fo
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import msgspec
 
@@ -237,6 +237,17 @@ Command: TypeAlias = (
     | CompleteAwakeable
 )
 
+
+class Verbatim(Record, frozen=True, tag="verbatim"):
+    """A command of a remote SDK that says more than we know; ``wire`` is its message as it came.
+
+    Only stored where encoding ``command`` again gives other bytes, so that replay is exact (protocol 6).
+    """
+
+    command: Command
+    wire: bytes
+
+
 # ---- notifications ------------------------------------------------------------------------------
 
 
@@ -255,7 +266,7 @@ class Signal(Record, frozen=True, tag="signal"):
 
 
 Notification: TypeAlias = Completion | Signal
-Entry: TypeAlias = Command | Notification
+Entry: TypeAlias = Command | Verbatim | Notification
 
 _encoder = msgspec.msgpack.Encoder()
 encode = _encoder.encode
@@ -266,9 +277,18 @@ def is_command(entry: Entry) -> bool:
     return type(entry) is not Completion and type(entry) is not Signal
 
 
+@overload
+def plain(entry: Command | Verbatim) -> Command: ...
+@overload
+def plain(entry: Entry) -> Command | Notification: ...
+def plain(entry: Entry) -> Command | Notification:
+    """The entry as we understand it, without what only its own SDK reads."""
+    return entry.command if isinstance(entry, Verbatim) else entry
+
+
 def type_name(entry: Entry) -> str:
     """The entry's tag, such as ``set_state``."""
-    return str(entry.__struct_config__.tag)
+    return str(plain(entry).__struct_config__.tag)
 
 
 def _result_bytes(entry: Any) -> int:
@@ -289,7 +309,12 @@ def _parameter_bytes(entry: Any) -> int:
     return len(entry.parameter)
 
 
+def _wire_bytes(entry: Any) -> int:
+    return len(entry.wire)
+
+
 _PAYLOADS: dict[type, Callable[[Any], int]] = {
+    Verbatim: _wire_bytes,
     Output: _result_bytes,
     CompletePromise: _result_bytes,
     CompleteAwakeable: _result_bytes,

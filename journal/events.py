@@ -61,13 +61,18 @@ class Request(Shape, frozen=True):
 
 
 class Frames(Shape, frozen=True):
-    """A burst from an attempt. ``entropy``: for the ids and seeds of what it calls, and for jitter."""
+    """A burst from an attempt. ``entropy``: for the ids and seeds of what it calls, and for jitter.
+
+    ``deployment_id``, ``protocol_version``: where the attempt runs, for the pin; "" in this process.
+    """
 
     id: bytes
     attempt: int
     frames: tuple[Frame, ...]
     now_ms: int
     entropy: Entropy
+    deployment_id: str = ""
+    protocol_version: int = 0
 
 
 class TimerDue(Shape, frozen=True):

@@ -23,6 +23,7 @@ from perdure.journal.entries import (
     Signal,
     Sleep,
     Void,
+    plain,
 )
 from perdure.journal.events import AbortAttempt, Complete, Entropy, Report, SetTimer
 from perdure.journal.ids import parse_invocation_id
@@ -246,7 +247,8 @@ def fail(
         failure.related_command_name,
         failure.related_command_type,
     )
-    noted = replace(invocation, last_failure=note, retry_count=invocation.retry_count + 1)
+    retry_count = invocation.retry_count + failure.counts
+    noted = replace(invocation, last_failure=note, retry_count=retry_count)
     turn.acts.append(AbortAttempt(id))
     if failure.behavior is Behavior.PAUSE:
         _report(turn, id, invocation, failure, "paused")
@@ -360,7 +362,7 @@ def forget_journal(turn: Turn, id: bytes) -> None:
     """Forget the entries, and the timers of sleeps that nobody sleeps any more."""
     entries = turn.entries_from(id, 0)
     fired = {e.completion_id for e in entries if type(e) is Completion}
-    for entry in entries:
+    for entry in map(plain, entries):
         if type(entry) is Sleep and entry.completion_id not in fired:
             turn.clear_timer(entry.wake_up_at_ms, TimerKind.SLEEP, id, entry.completion_id)
     turn.forget_journal(id)

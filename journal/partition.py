@@ -25,14 +25,15 @@ from perdure.journal.attempt import (
 from perdure.journal.awaiting import has_leaf
 from perdure.journal.effects import ALREADY_INVOKED, EFFECTS, Caller, Precondition, deliver_signal
 from perdure.journal.entries import (
-    Command,
     Completion,
     Entry,
     Outcome,
     Output,
     Signal,
+    Verbatim,
     Void,
     payload_bytes,
+    plain,
 )
 from perdure.journal.entries import encode as encode_entry
 from perdure.journal.events import (
@@ -68,17 +69,22 @@ from perdure.journal.records import (
     encode,
 )
 from perdure.journal.requests import Op, OpResult
-from perdure.journal.schema import HandlerType, RetryPolicy
+from perdure.journal.schema import Handler, HandlerType, ServiceType
 from perdure.journal.turn import Step, Turn, View
 
 MAX_PAYLOAD_BYTES = 32 << 20  # of one command or run result (service protocol 5.12)
 MAX_BURST_BYTES = 2 * MAX_PAYLOAD_BYTES  # of what is decided at once
 _PROBE_BYTES = 1 << 16  # entries up to this size are encoded on trial
+_SERVICE_TYPES = {
+    HandlerType.SERVICE: ServiceType.SERVICE,
+    HandlerType.EXCLUSIVE: ServiceType.VIRTUAL_OBJECT,
+    HandlerType.SHARED: ServiceType.VIRTUAL_OBJECT,
+    HandlerType.WORKFLOW: ServiceType.WORKFLOW,
+}
 _BURST_TOO_LARGE = Failed(
     413,
     f"[RT0003] the handler journaled more than {MAX_BURST_BYTES} bytes without an await in between; "
     "await something, or store large values elsewhere",
-    behavior=Behavior.FAIL,
 )
 
 
@@ -181,57 +187,77 @@ def _frames(turn: Turn, event: Frames) -> None:
     record = turn.invocation(id)
     if record is None or record.attempt != event.attempt or type(record.status) is not Running:
         return
-    handler = turn.view.handler(record.service, record.handler)
-    if handler is None:
-        raise AssertionError(f"an attempt of {record.service}/{record.handler}, which is not known")
-    caller = Caller(
-        id,
-        format_invocation_id(id),
+    caller = _caller(turn, event, record)
+    unpinned = event.deployment_id != record.deployment_id
+    commands = 0
+    if len(event.frames) > 1 and _burst_bytes(event.frames) > MAX_BURST_BYTES:
+        return _refuse(turn, caller, _BURST_TOO_LARGE, commands)
+    for frame in event.frames:
+        command = frame.command if type(frame) is Verbatim else frame
+        effect = EFFECTS.get(type(command))
+        if effect is not None:
+            if (refusal := _refusal(cast(Entry, frame))) is not None:
+                return _refuse(turn, caller, refusal, commands)
+            try:
+                effect(turn, caller, command)
+            except Precondition as e:
+                return _refuse(turn, caller, e.failure, commands)
+            if type(frame) is Verbatim:
+                turn.keep_verbatim(id, frame)
+            commands += 1
+        elif type(frame) is ProposeRun:
+            completion = Completion(frame.completion_id, frame.result)
+            if (refusal := _refusal(completion)) is not None:
+                return _refuse(turn, caller, refusal, commands)
+            turn.deliver(id, record.attempt, completion)
+        else:
+            if _control(turn, caller, event, frame, commands):
+                return
+            continue
+        if unpinned:
+            unpinned = _pin(turn, event)
+    if commands and record.retry_count:
+        turn.put(id, _current(turn, id, commands))
+
+
+def _control(turn: Turn, caller: Caller, event: Frames, frame: Frame, commands: int) -> bool:
+    """A frame that journals nothing. Whether the attempt is over with it."""
+    id = event.id
+    match frame:
+        case Barrier():
+            turn.acts.append(PassBarrier(id, event.attempt, frame.completion_id))
+            return False
+        case AwaitingOn():
+            return False  # told for the operators' sake only
+        case Ended():
+            _ended(turn, caller, commands)
+        case SuspendedFrame() if not has_leaf(frame.awaiting):
+            failure = Failed(500, "[RT0012] the attempt suspended without awaiting anything")
+            _fail(turn, caller, failure, commands)
+        case SuspendedFrame():
+            status = Suspended(frame.awaiting, frame.seen_count)
+            invocation.suspend(turn, id, _current(turn, id, commands), status)
+        case Failed():
+            _fail(turn, caller, frame, commands)
+        case _:
+            raise AssertionError(f"not a frame: {frame!r}")
+    return True
+
+
+def _caller(turn: Turn, event: Frames, record: Invocation) -> Caller:
+    handler = turn.view.handler(record.service, record.handler, event.deployment_id)
+    if handler is None:  # forgotten in the meantime
+        handler = Handler(record.service, record.handler, record.type, _SERVICE_TYPES[record.type])
+    return Caller(
+        event.id,
+        format_invocation_id(event.id),
         record.attempt,
         record.created_at_ms,
         handler,
         record.address,
         event.entropy,
+        not event.deployment_id,
     )
-    commands = 0
-    if len(event.frames) > 1 and _burst_bytes(event.frames) > MAX_BURST_BYTES:
-        return _fail(turn, caller, _BURST_TOO_LARGE, commands)
-    for frame in event.frames:
-        effect = EFFECTS.get(type(frame))
-        if effect is not None:
-            command = cast(Command, frame)
-            if (refusal := _refusal(command)) is not None:
-                return _fail(turn, caller, refusal, commands)
-            try:
-                effect(turn, caller, frame)
-            except Precondition as e:
-                return _fail(turn, caller, e.failure, commands)
-            commands += 1
-            continue
-        match frame:
-            case ProposeRun():
-                completion = Completion(frame.completion_id, frame.result)
-                if (refusal := _refusal(completion)) is not None:
-                    return _fail(turn, caller, refusal, commands)
-                turn.deliver(id, record.attempt, completion)
-            case Barrier():
-                turn.acts.append(PassBarrier(id, record.attempt, frame.completion_id))
-            case AwaitingOn():
-                pass  # told for the operators' sake only
-            case Ended():
-                return _ended(turn, id, event)
-            case SuspendedFrame() if not has_leaf(frame.awaiting):
-                failure = Failed(500, "[RT0012] the attempt suspended without awaiting anything")
-                return _fail(turn, caller, failure, commands)
-            case SuspendedFrame():
-                status = Suspended(frame.awaiting, frame.seen_count)
-                return invocation.suspend(turn, id, _current(turn, id, commands), status)
-            case Failed():
-                return _fail(turn, caller, frame, commands)
-            case _:
-                raise AssertionError(f"not a frame: {frame!r}")
-    if commands and record.retry_count:
-        turn.put(id, _current(turn, id, commands))
 
 
 def _burst_bytes(frames: tuple[Frame, ...]) -> int:
@@ -239,22 +265,43 @@ def _burst_bytes(frames: tuple[Frame, ...]) -> int:
 
 
 def _refusal(entry: Entry) -> Failed | None:
-    """Why an entry can't be stored; the same code would do the same again, so the invocation ends."""
+    """Why an entry can't be stored."""
     size, name = payload_bytes(entry), type(entry).__name__
     if size > MAX_PAYLOAD_BYTES:
         return Failed(
             413,
             f"[RT0003] {name} carries {size} bytes, the limit is {MAX_PAYLOAD_BYTES}; store large "
             "values elsewhere and journal a reference",
-            behavior=Behavior.FAIL,
         )
     if size < _PROBE_BYTES:
         try:
             encode_entry(entry)
         except (TypeError, ValueError, OverflowError) as error:
             message = f"[RT0003] {name} holds what a journal can't: {error}"
-            return Failed(500, message, behavior=Behavior.FAIL)
+            return Failed(500, message)
     return None
+
+
+def _refuse(turn: Turn, caller: Caller, failure: Failed, commands: int) -> None:
+    """What the handler issued can't be carried out.
+
+    In this process the same code would issue it again, so the invocation ends. A deployment's code may
+    change, and what it asks for may appear: it is tried again (service protocol 5.5).
+    """
+    if caller.in_process:
+        failure = replace(failure, behavior=Behavior.FAIL)
+    _fail(turn, caller, failure, commands)
+
+
+def _pin(turn: Turn, event: Frames) -> bool:
+    """From its first new entry on, an invocation stays where it runs (service protocol 5.3)."""
+    record = turn.invocation(event.id)
+    assert record is not None
+    pinned = replace(
+        record, deployment_id=event.deployment_id, protocol_version=event.protocol_version
+    )
+    turn.put(event.id, pinned)
+    return False
 
 
 def _current(turn: Turn, id: bytes, commands: int) -> Invocation:
@@ -269,24 +316,24 @@ def _fail(turn: Turn, caller: Caller, failure: Failed, commands: int) -> None:
     invocation.fail(turn, caller.id, record, failure, caller.handler.retry, caller.entropy)
 
 
-def _ended(turn: Turn, id: bytes, event: Frames) -> None:
-    record = turn.invocation(id)
+def _ended(turn: Turn, caller: Caller, commands: int) -> None:
+    record = turn.invocation(caller.id)
     assert record is not None
-    result = _last_output(turn, id)
+    result = _last_output(turn, caller.id)
     if result is None:
         failure = Failed(571, "the attempt ended without an output")
-        return invocation.fail(turn, id, record, failure, RetryPolicy(), event.entropy)
-    invocation.finish(turn, id, record, result)
+        return _fail(turn, caller, failure, commands)
+    invocation.finish(turn, caller.id, record, result)
 
 
 def _last_output(turn: Turn, id: bytes) -> Outcome | None:
     added = turn.entries.get(id)
     if added is not None:
         for entry in reversed(added[1]):
-            if type(entry) is Output:
+            if type(entry := plain(entry)) is Output:
                 return entry.result
     for entry in reversed(turn.view.entries(id)):
-        if type(entry) is Output:
+        if type(entry := plain(entry)) is Output:
             return entry.result
     return None
 

@@ -106,6 +106,15 @@ class Invocation(Record, frozen=True):
     last_failure: FailureNote | None = None
     scope: str | None = None
     limit_key: str | None = None
+    deployment_id: str = (
+        ""  # pinned: where it runs to its end; "": handlers in this process, or not yet
+    )
+    protocol_version: int = 0  # pinned with it
+
+    @property
+    def pinned(self) -> bool:
+        """Whether an attempt journaled anything; then it stays where that ran (protocol 5.3)."""
+        return self.command_count > 1
 
     @property
     def address(self) -> Address:

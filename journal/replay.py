@@ -35,6 +35,7 @@ from perdure.journal.entries import (
     Signal,
     SignalResult,
     Sleep,
+    Verbatim,
     Void,
     type_name,
 )
@@ -114,7 +115,7 @@ class Replay:
             if type(entry) is Completion or type(entry) is Signal:
                 self._queue.append(entry)
             else:
-                commands.append(cast(Command, entry))
+                commands.append(entry.command if type(entry) is Verbatim else cast(Command, entry))
         return tuple(commands)
 
     @property

@@ -27,7 +27,9 @@ _BRIEF = (keys.ACTIVE, keys.INBOX)
 class Handlers(Protocol):
     """Which handlers exist, at their latest revision."""
 
-    def handler(self, service: str, handler: str) -> Handler | None: ...
+    def handler(
+        self, service: str, handler: str, deployment_id: str | None = None
+    ) -> Handler | None: ...
     def handler_names(self) -> list[str]: ...
 
 

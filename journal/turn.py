@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from perdure.journal import keys
-from perdure.journal.entries import Completion, Entry, Notification, Signal
+from perdure.journal.entries import Completion, Entry, Notification, Signal, Verbatim
 from perdure.journal.events import Act, Deliver, StartAttempt
 from perdure.journal.mailbox import Mailbox
 from perdure.journal.records import Address, Invocation, Promise
@@ -31,7 +31,9 @@ class View(Protocol):
     def promise(self, address: Address, name: str) -> Promise | None: ...
     def promise_names(self, address: Address) -> list[str]: ...
     def timer(self, key: bytes) -> bytes | None: ...
-    def handler(self, service: str, handler: str) -> Handler | None: ...
+    def handler(
+        self, service: str, handler: str, deployment_id: str | None = None
+    ) -> Handler | None: ...
     def handler_names(self) -> list[str]: ...
 
 
@@ -148,6 +150,12 @@ class Turn:
         if type(entry) is not Completion and type(entry) is not Signal:
             self._command_counts[id] = self._command_counts.get(id, 0) + 1
         return first + len(entries) - 1
+
+    def keep_verbatim(self, id: bytes, entry: Verbatim) -> None:
+        """Journal the message of the command that was just appended as it came."""
+        _, entries = self.entries[id]
+        at = next(i for i in reversed(range(len(entries))) if entries[i] is entry.command)
+        entries[at] = entry
 
     def start_attempt(self, id: bytes, attempt: int) -> None:
         """It begins with the whole journal, whatever else this turn appends."""

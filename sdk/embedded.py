@@ -35,10 +35,12 @@ from perdure.workflow import Workflow
 
 if TYPE_CHECKING:
     from perdure.actors.engine import Engine, EngineOptions
+    from perdure.actors.remote.deployments import RemoteOptions
     from perdure.journal.store import Store
 
 Services: TypeAlias = App | Iterable[Definition | App]
 OpenStore: TypeAlias = "Callable[[], Awaitable[Store]]"
+Prepare: TypeAlias = "Callable[[Engine], Awaitable[None]]"
 
 
 class System(RestateClient):
@@ -53,7 +55,9 @@ class System(RestateClient):
         options: "EngineOptions | None" = None,
         threads: int | None = None,
         random_bytes: Callable[[int], bytes] | None = None,
+        remote: "RemoteOptions | None" = None,
     ) -> None:
+        self._remote = remote
         self._definitions, self._codec_source = flatten(services)
         self._open_store = open_store
         self._defaults = defaults or Defaults()
@@ -65,8 +69,11 @@ class System(RestateClient):
 
     # ---- life
 
-    async def start(self) -> None:
-        """Open the store and recover. Raises StoreError where that is not possible."""
+    async def start(self, prepare: "Prepare | None" = None) -> None:
+        """Open the store and recover. Raises StoreError where that is not possible.
+
+        ``prepare`` deploys what runs elsewhere, so that recovery finds it.
+        """
         import asyncio
 
         from perdure.actors.clock import clock_of
@@ -85,7 +92,10 @@ class System(RestateClient):
             now_ms=clock_of(asyncio.get_running_loop()).now_ms,
             random_bytes=self._random_bytes,
             options=self._options or EngineOptions(),
+            remote=self._remote,
         )
+        if prepare is not None:
+            await prepare(self._engine)
         await self._engine.start()
 
     async def stop(self) -> None:

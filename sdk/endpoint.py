@@ -1,10 +1,11 @@
 """Endpoints: which services are served together, and how. ``app(...)`` is the short form.
 
-An ``App`` is what `perdure up FILE` looks for. Nothing is served from here.
+An ``App`` is what `perdure up FILE` and `perdure serve FILE` look for, and an ASGI application that any
+server may serve. What that takes is in `asgi.py`, which loads when the first request comes.
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from perdure.definition import Definition
 from perdure.entry_codec import JournalValueCodec, JournalValueCodecProvider
@@ -12,6 +13,9 @@ from perdure.journal.errors import UsageError
 from perdure.object import VirtualObject
 from perdure.service import Service
 from perdure.workflow import Workflow
+
+if TYPE_CHECKING:
+    from perdure.asgi import Serving
 
 AnyService: TypeAlias = Service | VirtualObject | Workflow
 Codec: TypeAlias = JournalValueCodec | JournalValueCodecProvider
@@ -58,27 +62,45 @@ class Endpoint:
         return self
 
     def app(self) -> "App":
-        """What `perdure up` serves."""
+        """What `perdure up`, `perdure serve` and ASGI servers serve."""
         return App(self)
 
 
 class App:
-    """An endpoint that is ready to be served; iterating gives its services."""
+    """An endpoint that is ready to be served: an ASGI application that speaks the service protocol.
+
+    Services that are bound after the first request are not served.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
+        self._serving: Serving | None = None
 
     @property
     def services(self) -> dict[str, AnyService]:
         """By name, in order of binding."""
         return self.endpoint.services
 
+    @property
+    def serving(self) -> "Serving":
+        """What answers requests. Raises UsageError for a bad identity key."""
+        if self._serving is None:
+            from perdure.asgi import Serving
+
+            self._serving = Serving(self.endpoint)
+        return self._serving
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """ASGI servers land here; they are not what serves an App."""
-        raise UsageError(
-            "handlers run inside Perdure's own process: serve them with `perdure up FILE`, or with "
-            "`perdure.open(path, services=[...])` in a program of yours, not with an ASGI server"
-        )
+        """An ASGI server has a request for us, or starts or stops."""
+        try:
+            serving = self.serving
+        except UsageError as e:
+            if scope["type"] != "lifespan":
+                raise
+            await receive()  # the start, which is what this keeps from happening
+            await send({"type": "lifespan.startup.failed", "message": str(e)})
+            return
+        await serving(scope, receive, send)
 
 
 def app(
@@ -87,7 +109,7 @@ def app(
     identity_keys: list[str] | None = None,
     journal_value_codec: Codec | None = None,
 ) -> App:
-    """The given services, ready for `perdure up`. Raises as ``Endpoint.bind`` does."""
+    """The given services, ready to be served. Raises as ``Endpoint.bind`` does."""
     endpoint = Endpoint().bind(*services)
     endpoint.protocol = protocol
     for key in identity_keys or ():

@@ -97,10 +97,11 @@ class InvocationContext(Caller, WorkflowContext, WorkflowSharedContext):
         received = attempt.replay.input
         if attempt.finished is None:
             attempt.finished = asyncio.Event()
+        attempt_headers = getattr(attempt.sink, "attempt_headers", None)  # of a remote attempt
         return Request(
             id=start.invocation_id,
             headers=dict(received.headers),
-            attempt_headers={"x-restate-invocation-id": start.invocation_id},
+            attempt_headers=attempt_headers or {"x-restate-invocation-id": start.invocation_id},
             body=received.value,
             attempt_finished_event=AttemptFinished(attempt.finished),
             scope=start.scope,

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 from msgspec.structs import replace
 
 from perdure.definition import Definition
-from perdure.embedded import Services, System
+from perdure.embedded import Prepare, Services, System
 from perdure.journal.entries import AttachTarget, Entry, Outcome
 from perdure.journal.errors import PerdureError, StoreFailed, UsageError
 from perdure.journal.invocation import CANCEL
@@ -84,8 +84,8 @@ class TestSystem(System):
             random_bytes=self._rng.randbytes,
         )
 
-    async def start(self) -> None:
-        await super().start()
+    async def start(self, prepare: "Prepare | None" = None) -> None:
+        await super().start(prepare)
         self._up.set()
 
     async def stop(self) -> None:

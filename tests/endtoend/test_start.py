@@ -91,10 +91,6 @@ def test_a_missing_target_is_named(
     _refused(perdure("up", target, *PORTS), USAGE, told)
 
 
-def test_up_without_a_target_shows_its_usage(perdure: Perdure) -> None:
-    _refused(perdure("up"), USAGE, "Usage: perdure up", "TARGET")
-
-
 def test_a_handler_that_cannot_be_described_is_named(perdure: Perdure, tmp_path: Path) -> None:
     (tmp_path / "target.py").write_text(
         "import perdure\ns = perdure.Service('S')\n\n@s.handler()\nasync def h():\n    return 1\n"

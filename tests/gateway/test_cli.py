@@ -146,7 +146,7 @@ def test_a_failure_is_an_exit_code_and_a_message(run: Run, runtime: MemoryRuntim
         (["state", "get", "Counter"], "is not SERVICE/KEY"),
         (["state", "set", "Counter/k", "n", "x"], "is not JSON"),
         (["invocations", "cancel"], "Missing argument"),
-        (["up"], "Missing argument"),
+        (["serve"], "Missing argument"),
         (["up", "x.py", "--set", "a"], "expects KEY=VALUE"),
         (["up", "x.py", "--set", "log.levle=info"], "did you mean 'log.level'"),
         (["up", "x.py", "--ingress", "8080"], "is not an address"),

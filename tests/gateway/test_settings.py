@@ -164,3 +164,11 @@ def test_addresses_are_split() -> None:
 )  # fmt: skip
 def test_loopback_is_told_from_the_rest(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize("value", ["4", "8", "7.0", "newest"])
+def test_a_number_with_bounds_says_them(value: str) -> None:
+    key = "deployments.newest_protocol_version"
+    assert load(None, {}, {key: "6"}).deployments.newest_protocol_version == 6
+    with pytest.raises(SettingsError, match="is not a whole number from 5 to 7"):
+        load(None, {}, {key: value})

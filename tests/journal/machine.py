@@ -7,7 +7,7 @@ on the same view, since ``step`` must be pure. Acts are recorded, not performed.
 import asyncio
 from collections.abc import Iterable
 from random import Random
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -83,13 +83,19 @@ APPROVE = handler("Flow", "approve", HandlerType.SHARED)
 ALL = (GREET, ADD, GET, BRIEF, RUN, APPROVE)
 
 
+Place: TypeAlias = tuple[str, int]  # deployment id and protocol version
+IN_PROCESS: Place = ("", 0)
+
+
 class Deployed:
     """Which handlers exist."""
 
     def __init__(self, handlers: Iterable[Handler] = ALL) -> None:
         self.known: Handlers = {(h.service, h.name): h for h in handlers}
 
-    def handler(self, service: str, handler: str) -> Handler | None:
+    def handler(
+        self, service: str, handler: str, deployment_id: str | None = None
+    ) -> Handler | None:
         return self.known.get((service, handler))
 
     def handler_names(self) -> list[str]:
@@ -169,12 +175,14 @@ class Machine:
         self.apply(event)
         return id
 
-    def burst(self, id: bytes, *frames: Frame, attempt: int | None = None) -> Step:
+    def burst(
+        self, id: bytes, *frames: Frame, attempt: int | None = None, place: Place = IN_PROCESS
+    ) -> Step:
         """What an attempt says, the open one unless told otherwise."""
         if attempt is None:
             attempt = self.record(id).attempt
         entropy = Entropy(self.rng.randbytes)
-        return self.apply(Frames(id, attempt, frames, self.now_ms, entropy))
+        return self.apply(Frames(id, attempt, frames, self.now_ms, entropy, *place))
 
     def end(self, id: bytes, content: bytes = b"done") -> Step:
         return self.burst(id, Output(Value(content)), Ended())

@@ -41,6 +41,7 @@ from perdure.journal.entries import (
     Sleep,
     StateKeys,
     Value,
+    Verbatim,
     Void,
     decode_segment,
     encode,
@@ -105,6 +106,10 @@ GOLDEN: list[tuple[Entry, str]] = [
     (
         CompleteAwakeable("sign_1", Value(b"x"), "n"),
         "94b2636f6d706c6574655f6177616b6561626c65a67369676e5f3192a576616c7565c40178a16e",
+    ),
+    (
+        Verbatim(ClearAllState(), b"\x08\x01"),
+        "93a8766572626174696d92af636c6561725f616c6c5f7374617465a0c4020801",
     ),
     (Completion(1, Void()), "93aa636f6d706c6574696f6e0191a4766f6964"),
     (Completion(1, Value(b"x")), "93aa636f6d706c6574696f6e0192a576616c7565c40178"),

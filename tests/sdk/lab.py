@@ -51,6 +51,7 @@ from perdure.journal.entries import (
     Value,
     Void,
     is_command,
+    plain,
 )
 from perdure.journal.schema import Handler, HandlerType, ServiceType
 
@@ -111,6 +112,9 @@ class Lab:
 
     # ---- the sink -------------------------------------------------------------------------------
 
+    def ready(self, go_on: Callable[[], None]) -> bool:
+        return True
+
     def now_ms(self) -> int:
         return self.clock_ms
 
@@ -152,7 +156,7 @@ class Lab:
                 self.clock_ms += frame.next_retry_delay_ms or 0
                 self.open()
             case _:
-                self._command(frame)
+                self._command(plain(frame))
 
     def _later(self, act: Callable[[Attempt], None]) -> None:
         number = self.attempt_count

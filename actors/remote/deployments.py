@@ -1,0 +1,167 @@
+"""Which deployment runs an invocation, and the attempts there. One `Deployment` port for all of them.
+
+The empty id is this process. What is registered, and what a manifest says, is the gateway's matter.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+from urllib.parse import quote
+
+import msgspec
+
+from perdure.actors.registry import Place, Registry
+from perdure.actors.remote.attempt import StreamAttempt
+from perdure.actors.remote.port import Headers, Transport
+from perdure.journal.attempt import Attempt, Deployment, Sink, Start
+from perdure.journal.entries import Input
+from perdure.journal.errors import PerdureError
+from perdure.journal.records import Invocation
+from perdure.journal.schema import Service
+from perdure.journal.wire.versions import NEWEST, content_type, negotiate
+
+_TRACE_HEADERS = ("traceparent", "tracestate")
+
+
+class DeploymentSpec(msgspec.Struct, frozen=True):
+    """A registered deployment. ``bidi``: frames go in both directions at once (protocol 2.4)."""
+
+    id: str
+    uri: str
+    bidi: bool
+    oldest: int  # versions of the service protocol that it speaks
+    newest: int
+    path_prefix: str  # of its URI, without a slash at the end
+    headers: Headers  # with every request
+    services: tuple[Service, ...]
+
+
+class Signing(Protocol):
+    """Says who asks (protocol 2.3)."""
+
+    def headers(self, path: str, sub: str | None, now_s: int) -> Headers:
+        """``path`` without the deployment's prefix; ``sub``: the object key, where there is one."""
+
+
+class RemoteOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """``message_limit_bytes`` bounds one frame from a deployment."""
+
+    newest_version: int = NEWEST
+    message_limit_bytes: int = 32 << 20
+    signing: Signing | None = None
+
+
+class Undeployed(PerdureError):
+    """Nothing runs this invocation now; somebody may register it again (RT0011)."""
+
+
+class Deployments:
+    """Implements ``journal.attempt.Deployment`` over all deployments. Used on the loop only."""
+
+    def __init__(
+        self, in_process: Deployment, registry: Registry, options: RemoteOptions | None = None
+    ) -> None:
+        self._in_process = in_process
+        self._registry = registry
+        self._options = options or RemoteOptions()
+        self._remote: dict[str, tuple[DeploymentSpec, Transport]] = {}
+        self._closing: set[asyncio.Task[None]] = set()  # transports that are let go
+
+    # ---- what is deployed
+
+    def put(self, spec: DeploymentSpec, transport: Transport) -> None:
+        """Add a deployment or replace it."""
+        _, old = self._remote.get(spec.id, (None, None))
+        self._remote[spec.id] = (spec, transport)
+        if old is not None and old is not transport:
+            self._let_go(old)
+        self._registry.remove(spec.id, keep=[each.name for each in spec.services])
+        for service in spec.services:
+            self._registry.add(service, spec.id)
+
+    def remove(self, deployment_id: str) -> None:
+        """Forget a deployment; invocations that are pinned to it wait until it is back."""
+        self._registry.remove(deployment_id)
+        _, transport = self._remote.pop(deployment_id, (None, None))
+        if transport is not None:
+            self._let_go(transport)
+
+    def _let_go(self, transport: Transport) -> None:
+        task = asyncio.get_running_loop().create_task(transport.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Let every transport go."""
+        for deployment_id in list(self._remote):
+            self.remove(deployment_id)
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    # ---- attempts
+
+    def place(self, record: Invocation) -> Place:
+        """Where the next attempt of an invocation runs. Raises Undeployed."""
+        name = f"{record.service}/{record.handler}"
+        id = record.deployment_id if record.pinned else self._registry.home(record.service)
+        handler = self._registry.handler(record.service, record.handler, id)
+        if handler is None:
+            where = f"deployment {id}, where it began," if id else "this process"
+            raise Undeployed(
+                f"[RT0011] {where} has no handler {name}; register a deployment that has it, or start "
+                "Perdure with the file that defines it"
+            )
+        if not id:
+            return Place("", handler)
+        spec, _ = self._remote[id]
+        version = record.protocol_version
+        if not version:
+            chosen = negotiate(spec.oldest, spec.newest, self._options.newest_version)
+            version = chosen or 0
+        if not spec.oldest <= version <= spec.newest:
+            raise Undeployed(
+                f"[RT0013] deployment {id} speaks versions {spec.oldest} to {spec.newest} of the "
+                f"service protocol, not {version or self._options.newest_version}"
+            )
+        return Place(id, handler, version, spec.bidi and handler.inactivity_timeout_ms > 0)
+
+    def start(self, start: Start, sink: Sink) -> Attempt:
+        """Begin an attempt where ``start`` says."""
+        if not start.deployment_id:
+            return self._in_process.start(start, sink)
+        found = self._remote.get(start.deployment_id)
+        if found is None:
+            raise Undeployed(f"[RT0011] deployment {start.deployment_id} was removed")
+        spec, transport = found
+        return StreamAttempt(
+            start,
+            sink,
+            transport,
+            path=f"{spec.path_prefix}/invoke/{start.handler.service}/{start.handler.name}",
+            headers=self._headers(spec, start, sink.now_ms),
+            bidi=spec.bidi and start.handler.inactivity_timeout_ms > 0,
+            limit_bytes=self._options.message_limit_bytes,
+        )
+
+    def _headers(self, spec: DeploymentSpec, start: Start, now_ms: Callable[[], int]) -> Headers:
+        kind = content_type(start.protocol_version)
+        headers: Headers = (
+            ("content-type", kind),
+            ("accept", kind),
+            ("x-restate-invocation-id", start.invocation_id),
+        )
+        keyed = start.handler.keyed
+        if keyed:
+            headers += (("x-restate-service-key", quote(start.key, safe="")),)
+        signing = self._options.signing
+        if signing is not None:
+            path = f"/invoke/{start.handler.service}/{start.handler.name}"
+            headers += signing.headers(path, start.key if keyed else None, now_ms() // 1000)
+        return headers + _trace(start) + spec.headers
+
+
+def _trace(start: Start) -> Headers:
+    """The caller's trace goes on in the handler."""
+    first = start.entries[0]
+    assert type(first) is Input, "entry 0 of a journal is its Input"
+    return tuple(pair for pair in first.headers if pair[0] in _TRACE_HEADERS)

@@ -1,0 +1,139 @@
+"""What the deployment registry holds, and what a change makes of it: revisions, types, addresses. Pure.
+
+Writing, discovery and the engine are in gateway/deployments.py. Rules: service protocol 1.4, admin 4.
+"""
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+import msgspec
+
+from perdure.gateway.deployment_errors import coded
+from perdure.gateway.effective import effective
+from perdure.gateway.manifest import read_service
+from perdure.gateway.registry_file import DeploymentRecord, ServicePatch, ServiceRecord
+from perdure.journal.schema import Defaults, Service, ServiceType
+
+Records: TypeAlias = tuple[DeploymentRecord, ...]
+
+
+def find(records: Records, deployment_id: str) -> DeploymentRecord | None:
+    return next((each for each in records if each.id == deployment_id), None)
+
+
+def at_uri(records: Records, uri: str) -> list[DeploymentRecord]:
+    """Those at an address; more than one after an update that moved one there."""
+    return [each for each in records if each.uri == uri]
+
+
+def with_record(records: Records, record: DeploymentRecord) -> Records:
+    """With ``record`` in the place of the one with its id, or at the end."""
+    if find(records, record.id) is None:
+        return (*records, record)
+    return tuple(record if each.id == record.id else each for each in records)
+
+
+def without(records: Records, deployment_id: str) -> Records:
+    return tuple(each for each in records if each.id != deployment_id)
+
+
+def newest(records: Records, name: str) -> ServiceRecord | None:
+    """The highest revision of a service anywhere."""
+    found = [service for each in records for service in each.services if service.name == name]
+    return max(found, key=lambda each: each.revision, default=None)
+
+
+def revised(
+    records: Records, services: Iterable[tuple[Service, bytes]], *, breaking: bool
+) -> tuple[ServiceRecord, ...]:
+    """New revisions of ``services``. Raises META0006 where one changes its type and may not."""
+    made = []
+    for service, manifest in services:
+        before = newest(records, service.name)
+        if before is not None and before.type is not service.type and not breaking:
+            raise coded(
+                409,
+                "META0006",
+                f"service '{service.name}' is a {before.type.value} in revision {before.revision}, and a "
+                f"{service.type.value} in the new deployment, which breaks its callers; choose another "
+                'name, or set "breaking": true',
+            )
+        revision = 1 if before is None else before.revision + 1
+        made.append(ServiceRecord(service.name, service.type, revision, manifest))
+    return tuple(made)
+
+
+def in_place(
+    records: Records,
+    old: DeploymentRecord | None,
+    services: Iterable[tuple[Service, bytes]],
+    *,
+    keep_patches: bool,
+) -> tuple[ServiceRecord, ...]:
+    """``services`` in the place of those of ``old``, their revisions kept; others get a new one."""
+    known = {} if old is None else {each.name: each for each in old.services}
+    made: list[ServiceRecord] = []
+    for service, manifest in services:
+        before = known.get(service.name)
+        if before is None:
+            made += revised(records, [(service, manifest)], breaking=True)
+            continue
+        keeps = keep_patches and before.type is service.type
+        patch = before.patch if keeps else None
+        record = ServiceRecord(service.name, service.type, before.revision, manifest, patch)
+        made.append(record)
+    return tuple(made)
+
+
+def merged(old: ServicePatch | None, new: ServicePatch) -> ServicePatch:
+    """What ``new`` says, else what ``old`` said."""
+    if old is None:
+        return new
+    changes = {
+        name: value
+        for name in ServicePatch.__struct_fields__
+        if (value := getattr(new, name)) is not None
+    }
+    return msgspec.structs.replace(old, **changes)
+
+
+def with_patch(record: DeploymentRecord, name: str, patch: ServicePatch) -> DeploymentRecord:
+    services = tuple(
+        msgspec.structs.replace(each, patch=merged(each.patch, patch))
+        if each.name == name
+        else each
+        for each in record.services
+    )
+    return msgspec.structs.replace(record, services=services)
+
+
+def services_of(record: DeploymentRecord, defaults: Defaults) -> tuple[Service, ...]:
+    """The services of a deployment that was discovered, with revision, deployment and patch."""
+    made = []
+    for each in record.services:
+        service = read_service(each.manifest, defaults, bidi=record.bidi)
+        service = effective(service, defaults, each.patch)
+        made.append(
+            msgspec.structs.replace(service, revision=each.revision, deployment_id=record.id)
+        )
+    return tuple(made)
+
+
+def infos_of(service: ServiceRecord, record: DeploymentRecord) -> list[dict[str, str]]:
+    """Notes on a service for the admin API (admin 5.1)."""
+    if record.bidi or not service.manifest:
+        return []
+    given = msgspec.json.decode(service.manifest)
+    levels = [given, *given["handlers"]]
+    if not any(each.get("inactivityTimeout") is not None for each in levels):
+        return []
+    text = (
+        "the inactivity timeout is ignored, since the deployment answers request by request: its "
+        "attempts are suspended whenever they wait"
+    )
+    return [{"code": "RT0021", "message": text}]
+
+
+def refuse_type(service_type: ServiceType) -> str:
+    """Why a completion retention can't be set on a service that is no workflow (admin 5.3)."""
+    return f"modifying retention time for service type {service_type.value} is unsupported"

@@ -1,0 +1,62 @@
+"""The shared comparison with two contenders of our own. By hand, not part of the suite:
+
+    python tests/bench/compare.py --home CACHE --only restate-py,perdure-remote,perdure-asgi
+
+`perdure-remote`: `perdure up` drives the same hypercorn deployment as the official server does.
+`perdure-asgi`: `perdure up` hosts the same app, on the official SDK, in its own process.
+All other arguments are those of ../shared/bench/compare.py, beside the checkout.
+"""
+
+import importlib.util
+import os
+import shlex
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+BENCH = Path(__file__).resolve().parents[3] / "shared" / "bench"
+
+
+def load() -> ModuleType:
+    if not (BENCH / "compare.py").exists():
+        sys.exit(f"there is no {BENCH}: the comparison lies beside the checkout")
+    spec = importlib.util.spec_from_file_location("shared_compare", BENCH / "compare.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+compare: Any = load()
+shared_start = compare.start
+
+
+def start(name: str, home: Path, work: Path, perdure: str) -> Any:
+    """One contender, started; ours, or one of the shared script."""
+    if name not in ("perdure-remote", "perdure-asgi"):
+        return shared_start(name, home, work, perdure)
+    contender = compare.Contender(name, work)
+    ingress, admin = contender.ingress, contender.admin
+    target = f"{BENCH / 'service.py'}:app" if name == "perdure-asgi" else ""
+    command = perdure.format(
+        service=target, data=contender.work / "data", ingress=ingress, admin=admin
+    )
+    contender.start(shlex.split(command), f"http://127.0.0.1:{admin}/health")
+    if name == "perdure-remote":
+        port = compare.free_port()
+        hypercorn = [str(home / "venv/bin/hypercorn"), "--worker-class", "uvloop"]
+        contender.start(
+            [*hypercorn, "--bind", f"127.0.0.1:{port}", "service:app"],
+            f"http://127.0.0.1:{port}/health",
+            {"PYTHONPATH": str(BENCH)},
+        )
+        compare.post(f"http://127.0.0.1:{admin}/deployments", {"uri": f"http://127.0.0.1:{port}"})
+    return contender
+
+
+if __name__ == "__main__":
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    compare.start = start
+    compare.main()
