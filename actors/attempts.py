@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from perdure.actors.cell import Cell
-from perdure.actors.messages import Abort, CloseInput, Notify, Open
+from perdure.actors.messages import Abort, CloseInput, Open
 from perdure.actors.registry import Place
 from perdure.journal.attempt import Awaiting
+from perdure.journal.events import Deliver
 
 
 class OpenAttempt:
@@ -35,7 +36,7 @@ class AfterCommit(msgspec.Struct, frozen=True):
     """What an attempt outside this process is told, once everything decided before it is durable."""
 
     opened: OpenAttempt
-    message: Open | Notify
+    message: Open | Deliver
 
 
 class OpenAttempts:
@@ -92,6 +93,15 @@ class OpenAttempts:
 
     def hosts(self, actor: Cell) -> bool:
         return actor in self._by_actor
+
+    def count_of(self, actor: Cell) -> int:
+        """How many attempts ``actor`` hosts."""
+        return self._by_actor.get(actor, 0)
+
+    @property
+    def waiting_count(self) -> int:
+        """Attempts that wait and keep their coroutine."""
+        return len(self._waiting)
 
     def of(self, actor: Cell) -> Iterator[OpenAttempt]:
         """Those that ``actor`` hosts; for the rare case that it failed."""

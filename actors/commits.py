@@ -7,8 +7,10 @@ began it. Design 4. The only place that appends to the store.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from time import perf_counter
 
 from perdure.actors.attempts import AfterCommit
+from perdure.actors.counts import Counts
 from perdure.journal.errors import AppendBusy, Indeterminate, StoreFailed, Unavailable
 from perdure.journal.events import Act
 from perdure.journal.store import Group, Store, Tail, next_group
@@ -29,7 +31,9 @@ class Commits:
         new_id: Callable[[], bytes],
         perform: Callable[[Act | AfterCommit], None],
         failed: Callable[[BaseException], None],
+        counts: Counts | None = None,
     ) -> None:
+        self._counts = counts or Counts()
         self._tables = tables
         self._store = store
         self._new_id = new_id
@@ -113,7 +117,10 @@ class Commits:
         self._flushing, self._flushed = self._flushed, []
         if writes:
             self._in_flight = True
+            begin_s = perf_counter()
             await self._append(next_group(self._store.tail, self._new_id(), writes))
+            self._counts.commit_s.add(perf_counter() - begin_s)
+            self._counts.commit_writes.add(len(writes))
             self._tables.committed()
             self._in_flight = False
         for act in acts:

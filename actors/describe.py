@@ -79,6 +79,9 @@ def describe(id: bytes, record: Invocation, awaiting: Awaiting | None = None) ->
             note.related_command_name,
             note.related_command_type,
         ),
+        restarted_from=None
+        if record.restarted_from is None
+        else format_invocation_id(record.restarted_from),
     )
 
 

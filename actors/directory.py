@@ -6,6 +6,7 @@ Only the partition actor uses it. Nothing here is durable: an actor that is gone
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 
+import msgspec
 from thespian.actors import ActorExitRequest
 
 from perdure.actors.cell import Cell
@@ -36,6 +37,17 @@ class Intensity:
             del self._failures[address]
 
 
+class PastFailures(msgspec.Struct, frozen=True):
+    """Of one object's actors, since the process began."""
+
+    count: int = 0
+    last_error: str = ""
+
+
+_NONE = PastFailures()
+_MOST_REMEMBERED = 1_000  # objects whose failures are told in the supervision tree
+
+
 class Directory:
     """The object actors that exist, least recently used first."""
 
@@ -45,6 +57,7 @@ class Directory:
         self._actors: OrderedDict[Address, Cell] = OrderedDict()
         self._addresses: dict[Cell, Address] = {}
         self._used_at: dict[Address, float] = {}
+        self._failures: OrderedDict[Address, PastFailures] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._actors)
@@ -66,6 +79,20 @@ class Directory:
         if address is not None:
             del self._actors[address], self._used_at[address]
         return address
+
+    def iter_actors(self) -> Iterator[tuple[Address, Cell]]:
+        return iter(self._actors.items())
+
+    def note_failure(self, address: Address, error: BaseException) -> None:
+        """For ``past_failures``; only the newest are remembered."""
+        count = self.past_failures(address).count + 1
+        self._failures[address] = PastFailures(count, repr(error))
+        self._failures.move_to_end(address)
+        if len(self._failures) > _MOST_REMEMBERED:
+            self._failures.popitem(last=False)
+
+    def past_failures(self, address: Address) -> PastFailures:
+        return self._failures.get(address, _NONE)
 
     def passivate(self, before_s: float, busy: Callable[[Cell], bool]) -> int:
         """End actors without work that were last used before ``before_s``, or are over the limit."""

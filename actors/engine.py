@@ -1,5 +1,7 @@
 """One running engine in this process: the partition, supervised, behind the ``Runtime`` interface.
 
+What operators ask of it is in actors/operators.py.
+
 It turns requests into events and the machine's replies into answers. It decides nothing about an
 invocation. When the store fails, the partition stops at once and is opened again, up to its restart
 intensity; until then callers get 503.
@@ -15,25 +17,27 @@ from typing import Any, Literal
 import msgspec
 
 from perdure.actors.base import AsyncioSystemBase
+from perdure.actors.counts import Counts
 from perdure.actors.describe import describe, matches
+from perdure.actors.operators import Operators
 from perdure.actors.partition import Outside, Partition, PartitionActor, PartitionOptions
 from perdure.actors.registry import Registry
 from perdure.actors.remote.deployments import Deployments, DeploymentSpec, RemoteOptions
 from perdure.actors.remote.port import Transport
+from perdure.actors.schedules import EngineSchedules
 from perdure.journal import ids, keys, records
 from perdure.journal.attempt import Deployment
 from perdure.journal.effects import attach_id
-from perdure.journal.entries import AttachTarget, Entry, Input, Outcome, SignalResult
+from perdure.journal.entries import AttachTarget, Entry, Input
 from perdure.journal.errors import BadId, Overloaded, PerdureError, StoreError, StoreFailed
 from perdure.journal.events import (
+    AskSchedules,
     Attach,
     Event,
-    Operate,
-    PatchState,
     Request,
-    SendSignalTo,
 )
 from perdure.journal.ids import format_invocation_id, parse_invocation_id
+from perdure.journal.lately import Lately
 from perdure.journal.records import Completed, Invocation
 from perdure.journal.requests import (
     Accepted,
@@ -43,11 +47,11 @@ from perdure.journal.requests import (
     Invoke,
     NotFound,
     NotReady,
-    Op,
-    OpResult,
     Output,
 )
-from perdure.journal.schema import HandlerType, Service, ServiceType
+from perdure.journal.schedules_requests import Answer as ScheduleAnswer
+from perdure.journal.schedules_requests import Ask as ScheduleAsk
+from perdure.journal.schema import HandlerType, Service
 from perdure.journal.store import Store
 
 log = logging.getLogger("perdure.engine")
@@ -66,7 +70,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     mailbox_limit: int = 10_000
 
 
-class Engine:
+class Engine(Operators):
     """``Runtime`` over one partition. All methods run on the loop that ``start`` ran on."""
 
     def __init__(
@@ -85,10 +89,12 @@ class Engine:
         self.deployments = Deployments(deployment, self.registry, remote)
         self._now_ms = now_ms
         self._random_bytes = random_bytes
-        self._options = options or EngineOptions()
+        self.options = options or EngineOptions()
+        self.counts, self.restart_count = Counts(), 0  # restarts of the partition
         self._tokens = count(1)
         self._futures: dict[int, asyncio.Future[Any]] = {}
         self._awaiting: dict[bytes, list[int]] = {}
+        self.schedules = EngineSchedules(self._ask_schedules, self._running, now_ms)
         self._partition: Partition | None = None
         self._down: str = "the engine was not started"
         self._failures: deque[float] = deque()
@@ -102,7 +108,7 @@ class Engine:
         """Open the store and recover. Raises StoreError where the store can't be opened."""
         self._loop = asyncio.get_running_loop()
         self._stopping.clear()
-        self._base = AsyncioSystemBase(self._loop, mailbox_limit=2 * self._options.in_flight_limit)
+        self._base = AsyncioSystemBase(self._loop, mailbox_limit=2 * self.options.in_flight_limit)
         await self._open_partition()
 
     async def _open_partition(self) -> None:
@@ -115,8 +121,10 @@ class Engine:
                 self._now_ms,
                 self._random_bytes,
                 Outside(self._reply, self._complete, self._await_end, self._failed),
-                self._options.partition,
+                self.options.partition,
             )
+            if self.schedules.declared is not None:
+                partition.submit(self._about_schedules(self.schedules.declared, None))
             partition.start(self._base.spawn(PartitionActor, None, partition))
         except BaseException:  # such as a read that fails
             await store.close()
@@ -177,9 +185,19 @@ class Engine:
         return self._running().store
 
     @property
+    def partition(self) -> Partition | None:
+        """The partition, for a look at it; None while it is down."""
+        return self._partition
+
+    @property
     def system(self) -> AsyncioSystemBase:
         """The actor system, for a look at the actors."""
         return self._base
+
+    @property
+    def lately(self) -> Lately:
+        """What the last commits changed, for a look at it."""
+        return self._running().tables.lately
 
     @property
     def open_attempt_count(self) -> int:
@@ -196,6 +214,7 @@ class Engine:
         if partition is not self._partition:
             return  # it is over already
         log.error("the partition stopped: %r", error, exc_info=error)
+        self.restart_count += 1
         self._partition = None
         self._down = f"the store failed: {error}"
         self._refuse_waiting(StoreFailed(self._down))
@@ -213,7 +232,7 @@ class Engine:
 
     async def _open_again(self, stopping: asyncio.Task[Literal[True]]) -> None:
         """Try until it is open, or the engine stops; longer pauses after more failures."""
-        options = self._options.partition
+        options = self.options.partition
         while True:
             now_s = self._loop.time()
             self._failures.append(now_s)
@@ -279,6 +298,15 @@ class Engine:
                     waiting.remove(token)
                 if not waiting:
                     del self._awaiting[id]
+
+    async def _ask_schedules(self, ask: ScheduleAsk) -> ScheduleAnswer:
+        token = next(self._tokens)
+        answer: ScheduleAnswer = await self._ask(self._about_schedules(ask, token), token)
+        return answer
+
+    def _about_schedules(self, ask: ScheduleAsk, token: int | None) -> AskSchedules:
+        seed = int.from_bytes(self._random_bytes(8), "big")
+        return AskSchedules(ask, seed, token, self._now_ms())
 
     # ---- requests
 
@@ -350,7 +378,7 @@ class Engine:
 
     async def _admit(self, partition: Partition, invoke: Invoke) -> None:
         """Back-pressure, and the limits of what may wait here."""
-        if len(self._futures) >= self._options.in_flight_limit:
+        if len(self._futures) >= self.options.in_flight_limit:
             raise Overloaded(f"{len(self._futures)} requests are in flight; try again later")
         if not partition.has_room():
             raise Overloaded("the disk is nearly full; free some space, nothing is lost")
@@ -360,7 +388,7 @@ class Engine:
                 raise BadId(f"the key has more than {keys.MAX_TEXT_BYTES} bytes")
             if invoke.handler.type is HandlerType.EXCLUSIVE:
                 box = partition.tables.mailbox((invoke.handler.service, key))
-                if box.waiting_count >= self._options.mailbox_limit:
+                if box.waiting_count >= self.options.mailbox_limit:
                     raise Overloaded(
                         f"{box.waiting_count} invocations wait for {invoke.handler.service}/{key}; "
                         "try again later"
@@ -399,34 +427,6 @@ class Engine:
             return NotReady(invocation_id)
         handler = self.registry.handler(record.service, record.handler)
         return Answer(invocation_id, status.result, status.expires_at_ms, handler)
-
-    # ---- signals and operations
-
-    async def signal(self, invocation_id: str, signal: int | str, result: SignalResult) -> None:
-        await self._signal(parse_invocation_id(invocation_id), signal, result)
-
-    async def complete_awakeable(self, awakeable_id: str, result: Outcome) -> None:
-        id, signal = ids.parse_awakeable_id(awakeable_id)
-        await self._signal(id, signal, result)
-
-    async def _signal(self, id: bytes, signal: int | str, result: SignalResult) -> None:
-        token = next(self._tokens)
-        await self._ask(SendSignalTo(id, signal, result, token, self._now_ms()), token)
-
-    async def operate(self, invocation_id: str, op: Op) -> OpResult:
-        id, token = parse_invocation_id(invocation_id), next(self._tokens)
-        result: OpResult = await self._ask(Operate(id, op, token, self._now_ms()), token)
-        return result
-
-    async def patch_state(
-        self, service: str, key: str, new_state: dict[str, bytes], version: str | None
-    ) -> None:
-        found = self.registry.services.get(service)
-        if found is None or found.type is ServiceType.SERVICE:
-            raise PerdureError(f"{service} is no virtual object or workflow; it has no state")
-        token = next(self._tokens)
-        event = PatchState(service, key, new_state, version, token, self._now_ms())
-        await self._ask(event, token)
 
     # ---- looking
 

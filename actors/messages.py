@@ -1,11 +1,14 @@
-"""What the partition actor and its object actors tell each other. Data only, never changed once sent."""
+"""What the partition actor and its object actors tell each other. Data only, never changed once sent.
+
+Two of the machine's acts are passed on as they are: ``Deliver`` and ``PassBarrier``.
+"""
 
 from typing import TypeAlias
 
 import msgspec
 
 from perdure.journal.attempt import Frame, Start
-from perdure.journal.entries import Notification
+from perdure.journal.events import Deliver, PassBarrier
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -17,22 +20,6 @@ class Open(Message, frozen=True):
 
     id: bytes
     start: Start
-
-
-class Notify(Message, frozen=True):
-    """Notifications with their entry index, in journal order."""
-
-    id: bytes
-    attempt: int
-    entries: tuple[tuple[int, Notification], ...]
-
-
-class Pass(Message, frozen=True):
-    """What was emitted before the barrier is durable."""
-
-    id: bytes
-    attempt: int
-    completion_id: int
 
 
 class CloseInput(Message, frozen=True):
@@ -57,4 +44,4 @@ class Burst(Message, frozen=True):
     frames: tuple[Frame, ...]
 
 
-ToObject: TypeAlias = Open | Notify | Pass | CloseInput | Abort
+ToObject: TypeAlias = Open | Deliver | PassBarrier | CloseInput | Abort

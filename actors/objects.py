@@ -10,8 +10,9 @@ from typing import Any, assert_never
 from thespian.actors import ActorExitRequest, ActorSystemMessage
 
 from perdure.actors.cell import Cell, SupervisedActor
-from perdure.actors.messages import Abort, Burst, CloseInput, Notify, Open, Pass, ToObject
+from perdure.actors.messages import Abort, Burst, CloseInput, Open, ToObject
 from perdure.journal.attempt import Attempt, Deployment, Ended, Failed, Frame, Suspended
+from perdure.journal.events import Deliver, PassBarrier
 
 
 class ObjectActor(SupervisedActor):
@@ -47,10 +48,10 @@ class ObjectActor(SupervisedActor):
                 outlet = _Outlet(self, msg.id, msg.start.attempt)
                 self._open[msg.id] = outlet
                 outlet.handler_side = self._deployment.start(msg.start, outlet)
-            case Notify():
+            case Deliver():
                 if (attempt := self._find(msg.id, msg.attempt)) is not None:
                     attempt.deliver(msg.entries)
-            case Pass():
+            case PassBarrier():
                 if (attempt := self._find(msg.id, msg.attempt)) is not None:
                     attempt.pass_barrier(msg.completion_id)
             case CloseInput():

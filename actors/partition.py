@@ -17,8 +17,9 @@ from thespian.actors import ActorExitRequest, ActorSystemMessage, ChildActorExit
 from perdure.actors.attempts import AfterCommit, OpenAttempt, OpenAttempts
 from perdure.actors.cell import ActorFailed, Cell, SupervisedActor
 from perdure.actors.commits import Commits
+from perdure.actors.counts import Counts
 from perdure.actors.directory import Directory, Intensity
-from perdure.actors.messages import Burst, Notify, Open, Pass
+from perdure.actors.messages import Burst, Open
 from perdure.actors.objects import ObjectActor
 from perdure.actors.remote.deployments import Deployments, Undeployed
 from perdure.actors.starts import make_start
@@ -119,6 +120,7 @@ class Partition:
         random_bytes: Callable[[int], bytes],
         outside: Outside,
         options: PartitionOptions,
+        counts: Counts | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._deployments = deployments
@@ -126,10 +128,11 @@ class Partition:
         self._entropy = Entropy(random_bytes)
         self._outside = outside
         self._options = options
+        self._counts = counts = counts or Counts()
         self.store = store
         self.tables = Tables(store, handlers, options.state_cache_bytes)
         self.commits = Commits(
-            self.tables, store, lambda: random_bytes(16), self._perform, self._failed
+            self.tables, store, lambda: random_bytes(16), self._perform, self._failed, counts
         )
         low_water = store.get(keys.TIMER_LOW_WATER) or keys.timers_from(0)
         self.timers = Timers(self._loop, now_ms, self.tables.timers, self._timer_due, low_water)
@@ -189,6 +192,9 @@ class Partition:
     def submit(self, event: Event) -> None:
         """Decide one event, and do what may be done at once. Raises what the machine raises."""
         decided = step(self.tables, event)
+        for act in decided.acts:
+            if type(act) is Complete:
+                self._counts.end(self.tables.invocation(act.id), act.result)  # still as it was
         self.tables.apply(decided)
         later = [act for act in decided.acts if not self._perform_now(act)]
         if later or self.tables.has_open_writes:
@@ -253,6 +259,8 @@ class Partition:
         last = type(end)
         if last in (Ended, Suspended, Failed):
             self.attempts.remove(burst.id)
+            if last is Failed:
+                self._counts.failed_attempt(opened.place.handler.service)
         else:
             self.attempts.spoke(opened, self._loop.time())
         self._frames(opened, burst.frames)
@@ -292,7 +300,7 @@ class Partition:
                 opened = self.attempts.find(act.id, act.attempt)
                 if opened is not None:
                     self.attempts.given(opened, self._loop.time())
-                    self._tell_attempt(opened, Notify(act.id, act.attempt, act.entries))
+                    self._tell_attempt(opened, act)
             case AbortAttempt():
                 self.attempts.abort(act.id)
             case SetTimer():
@@ -306,7 +314,7 @@ class Partition:
                 assert_never(act)
         return True
 
-    def _tell_attempt(self, opened: OpenAttempt, message: Open | Notify) -> None:
+    def _tell_attempt(self, opened: OpenAttempt, message: Open | Deliver) -> None:
         """In this process at once, ahead of the disk; others hear only what is durable."""
         if opened.place.deployment_id:
             self.commits.add([AfterCommit(opened, message)])
@@ -324,8 +332,7 @@ class Partition:
             case PassBarrier():
                 opened = self.attempts.find(act.id, act.attempt)
                 if opened is not None:
-                    message = Pass(act.id, act.attempt, act.completion_id)
-                    opened.actor.deliver(message, self.cell)
+                    opened.actor.deliver(act, self.cell)
             case AfterCommit():
                 opened = act.opened
                 if self.attempts.find(opened.id, opened.attempt) is opened:
@@ -335,7 +342,7 @@ class Partition:
 
     def _report(self, act: Report) -> None:
         extra = {
-            "invocation_id": format_invocation_id(act.id),
+            "invocation_id": format_invocation_id(act.id) if act.id else "",  # else of a schedule
             "target": act.target,
             "attempt": act.attempt,
             "stacktrace": act.stacktrace,
@@ -357,6 +364,7 @@ class Partition:
             actor = self.directory.get(address, now_s)
             opened = OpenAttempt(act.id, act.attempt, actor, place, now_s)
             self.attempts.add(opened)
+            self._counts.attempt(record.service)
             self._tell_attempt(opened, Open(act.id, start))
         except Undeployed as error:
             self._loop.call_soon(self._undeployed, act.id, act.attempt, str(error))
@@ -377,6 +385,8 @@ class Partition:
         log.error("object actor failed: %s\n%s", notice.error, notice.traceback)
         lost = list(self.attempts.of(notice.address))
         address = self.directory.forget(notice.address)
+        if address is not None:
+            self.directory.note_failure(address, notice.error)
         for opened in lost:
             self.attempts.remove(opened.id)
         culprit = getattr(notice.message, "id", None)  # of a message to an object actor
@@ -418,8 +428,10 @@ class Partition:
         return base.spawn(ObjectActor, self.cell, deployments, self.cell, now_ms, self.ready)
 
     def _timer_due(self, key: bytes, value: bytes) -> None:
+        now_ms = self._now_ms()
+        self._counts.timer_late_s.add((now_ms - keys.split_timer(key)[0]) / 1000)
         try:
-            self.submit(TimerDue(key, value, self._now_ms()))
+            self.submit(TimerDue(key, value, now_ms))
         except StoreError as error:
             self._failed(error)
         except Exception as error:

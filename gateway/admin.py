@@ -1,7 +1,8 @@
 """The admin API: health, version, services, operations on invocations, state. HTTP on its own port.
 
 Translates to the ``Runtime`` protocol; decides nothing about an invocation. No CORS. Deployments are in
-gateway/admin_deployments.py. Later parts have their place beside this file: SQL (`/query`), the console.
+gateway/admin_deployments.py, operations on invocations in
+gateway/admin_invocations.py. Later parts have their place beside this file: SQL (`/query`), the console.
 Rules: admin.md 1-3, 5, 6; reliability S4, S13.
 """
 
@@ -26,6 +27,8 @@ from perdure.gateway.admin_answers import (
     text,
 )
 from perdure.gateway.admin_deployments import DeploymentOperations
+from perdure.gateway.admin_inspection import Inspection
+from perdure.gateway.admin_invocations import InvocationOperations
 from perdure.gateway.admin_models import (
     entry_json,
     handler_json,
@@ -33,14 +36,16 @@ from perdure.gateway.admin_models import (
     state_json,
     version_json,
 )
-from perdure.gateway.admin_operations import NO_INVOCATION, operation_answer
+from perdure.gateway.admin_operations import NO_INVOCATION
+from perdure.gateway.console import api as console
+from perdure.gateway.console.meter import Meter
 from perdure.gateway.deployment_errors import DeploymentRefused
 from perdure.gateway.deployments import Registrar
 from perdure.gateway.responses import refusal_of
 from perdure.gateway.settings import Settings
 from perdure.gateway.settings_sources import is_loopback, split_address
 from perdure.journal.errors import BadId, PerdureError
-from perdure.journal.requests import Filter, Op, Runtime
+from perdure.journal.requests import Filter, Runtime
 from perdure.journal.schema import Service, ServiceType
 
 log = logging.getLogger("perdure.gateway.admin")
@@ -51,8 +56,6 @@ _STATUSES: Final = (
 _MOST_LISTED: Final = 10_000
 _COMPRESS_FROM_BYTES: Final = 1024
 _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
-_DELETE_MODES: Final = {"cancel": Op.CANCEL, "kill": Op.KILL, "purge": Op.PURGE}
-_RESUME_DEPLOYMENTS: Final = ("keep", "Keep", "latest", "Latest")
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _Operation: TypeAlias = Callable[..., Awaitable[web.Response]]
@@ -76,9 +79,11 @@ class Admin:
         settings: Settings,
         ingress_url: str,
         registrar: Registrar | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._runtime = runtime
         self._deployments = DeploymentOperations(runtime, registrar, settings)
+        self._has_console = settings.admin.console
         self._cluster_name = settings.deployments.cluster_name
         self._size_limit_bytes = settings.admin.request_size_limit_bytes
         self._version_answer = version_json(version("perdure"), ingress_url)
@@ -87,6 +92,7 @@ class Admin:
         self._hosts = _LOOPBACK_NAMES | {bound.lower()} if is_loopback(bound) else None
         self.operations: dict[str, _Operation] = {
             "health": self._health,
+            "console": console.Console(runtime, settings.admin.request_size_limit_bytes, meter).handle,
             "version": self._version,
             "cluster_health": self._cluster_health,
             "services": self._services,
@@ -98,15 +104,17 @@ class Admin:
             "invocations": self._invocations,
             "invocation": self._invocation,
             "journal": self._journal,
-            "operate": self._operate,
-            "delete_invocation": self._delete_invocation,
             **self._deployments.operations,
+            **InvocationOperations(runtime, registrar, self._size_limit_bytes).operations,
+            **Inspection(runtime).operations,
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         refused = self._check_caller(request)
         if refused is not None:
             return refused
+        if self._has_console and console.is_ours(request.raw_path.partition("?")[0]):
+            return _compressed(await self._perform("console", (), request))
         match routes.find(request.method, request.raw_path):
             case routes.Found(name=name, arguments=arguments):
                 response = await self._perform(name, arguments, request)
@@ -116,10 +124,7 @@ class Admin:
                 return text(400, message)
             case routes.Unknown():
                 return web.Response(status=404)
-        if isinstance(response.body, bytes) and len(response.body) >= _COMPRESS_FROM_BYTES:
-            response.headers[hdrs.VARY] = "accept-encoding"
-            response.enable_compression()
-        return response
+        return _compressed(response)
 
     async def _perform(
         self, name: str, arguments: tuple[str, ...], request: web.BaseRequest
@@ -253,31 +258,19 @@ class Admin:
             return error(404, NO_INVOCATION.format(invocation_id))
         return json_answer({"entries": [entry_json(i, each) for i, each in enumerate(entries)]})
 
-    async def _operate(
-        self, request: web.BaseRequest, invocation_id: str, verb: str
-    ) -> web.Response:
-        op = Op(verb)
-        deployment = request.rel_url.query.get("deployment")
-        if op is Op.RESUME and deployment is not None and deployment not in _RESUME_DEPLOYMENTS:
-            reason = f"'{deployment}' is not one of keep, latest"
-            return error(400, f"The query parameter 'deployment' is invalid. Reason: {reason}")
-        result = await self._runtime.operate(invocation_id, op)
-        status, message = operation_answer(op, result, invocation_id)
-        return error(status, message) if message else web.Response(status=status)
-
-    async def _delete_invocation(
-        self, request: web.BaseRequest, invocation_id: str
-    ) -> web.Response:
-        """Deprecated: accepted whatever becomes of it (admin 6.3)."""
-        mode = request.rel_url.query.get("mode", "cancel")
-        op = _DELETE_MODES.get(mode.lower())
-        if op is None:
-            return bad_query(f"'mode' must be cancel, kill or purge, not '{mode}'")
-        await self._runtime.operate(invocation_id, op)
-        return web.Response(status=202)
-
 
 # ---- pure parts ----------------------------------------------------------------------------------
+
+
+def _compressed(response: web.Response) -> web.Response:
+    """For clients that take it; small bodies are left alone, and what is compressed already."""
+    body = response.body
+    if isinstance(body, bytes) and len(body) >= _COMPRESS_FROM_BYTES and not response.headers.get(
+        hdrs.CONTENT_ENCODING
+    ):
+        response.headers[hdrs.VARY] = "accept-encoding"
+        response.enable_compression()
+    return response
 
 
 def _state_value(value: list[int] | str) -> bytes:

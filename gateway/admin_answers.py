@@ -1,5 +1,7 @@
 """Answers of the admin API: its three shapes of errors, JSON, and bodies in. Rules: admin 2."""
 
+from typing import TypeVar
+
 import msgspec
 from aiohttp import web
 
@@ -7,6 +9,8 @@ from perdure.gateway.bodies import read_body
 from perdure.gateway.responses import Refusal, admin_body
 
 _encode = msgspec.json.Encoder().encode
+
+T = TypeVar("T")
 
 
 def json_answer(value: object, status: int = 200) -> web.Response:
@@ -48,3 +52,16 @@ async def json_body(request: web.BaseRequest, limit_bytes: int) -> bytes | web.R
         return text(413, "length limit exceeded")
     body = await read_body(request, limit_bytes)
     return text(body.status, body.message) if isinstance(body, Refusal) else body
+
+
+async def json_of(request: web.BaseRequest, limit_bytes: int, type_: type[T]) -> T | web.Response:
+    """The body as a ``type_``, or the answer that refuses it."""
+    body = await json_body(request, limit_bytes)
+    if isinstance(body, web.Response):
+        return body
+    try:
+        return msgspec.json.decode(body, type=type_)
+    except msgspec.ValidationError as e:
+        return misshapen(e)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        return not_json(e)

@@ -22,6 +22,7 @@ from perdure.gateway.admin_answers import (
 )
 from perdure.gateway.admin_routes import is_v2
 from perdure.gateway.deployment_errors import coded
+from perdure.gateway.deployment_ids import id_fault
 from perdure.gateway.deployment_requests import Outcome
 from perdure.gateway.deployment_uri import UnreadableUri
 from perdure.gateway.deployments import Registrar
@@ -30,9 +31,6 @@ from perdure.gateway.settings import Settings
 from perdure.journal.requests import Runtime
 
 _Operation = Callable[..., Awaitable[web.Response]]
-_ID_PREFIX: Final = "dp_1"
-_ID_DIGITS: Final = 22
-_BASE62: Final = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _BOOLEANS: Final = {"true": True, "false": False}
 
 _decode_registration = msgspec.json.Decoder(models.RegisterBody).decode
@@ -192,14 +190,8 @@ def _no_registry() -> web.Response:
 
 def _bad_id(given: str) -> web.Response | None:
     """The answer to what can't be the id of a deployment."""
-    payload = given.removeprefix(_ID_PREFIX)
-    if payload == given:
-        reason = "unrecognized codec version" if given.startswith("dp_") else "bad format"
-    elif len(payload) != _ID_DIGITS:
-        reason = "bad length"
-    elif not _BASE62.issuperset(payload):
-        reason = "base62 decode error"
-    else:
+    reason = id_fault(given)
+    if not reason:
         return None
     shown = "".join(c if c.isprintable() else "?" for c in given)
     return text(400, f"Invalid URL: Cannot parse `{shown}` to a `DeploymentId`: {reason}")

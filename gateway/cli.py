@@ -26,12 +26,19 @@ Exit codes:
 """
 _COMMANDS: Final = {
     "call": "perdure.gateway.cli_call:call",
+    "completion": "perdure.gateway.cli_completion:completion",
     "deployments": "perdure.gateway.cli_deployments:deployments",
     "doctor": "perdure.gateway.cli_doctor:doctor",
+    "fork": "perdure.gateway.cli_fork:fork",
     "invocations": "perdure.gateway.cli_invocations:invocations",
+    "journal": "perdure.gateway.cli_journal:journal",
+    "replay": "perdure.gateway.cli_replay:replay",
     "serve": "perdure.gateway.serve:serve",
     "services": "perdure.gateway.cli_services:services",
+    "sql": "perdure.gateway.cli_sql:sql",
     "state": "perdure.gateway.cli_state:state",
+    "tree": "perdure.gateway.cli_tree:tree",
+    "watch": "perdure.gateway.cli_watch:watch",
 }
 
 

@@ -32,6 +32,7 @@ _TABLES = {
         (keys.PROMISE, "promises"),
         (keys.TIMER, "timers"),
         (keys.EXPIRY, "expiries"),
+        (keys.SCHEDULE, "schedules"),
     )
 }
 

@@ -38,6 +38,7 @@ from perdure.gateway.registry_file import (
 )
 from perdure.journal.errors import PerdureError
 from perdure.journal.ids import format_deployment_id
+from perdure.journal.requests import At
 from perdure.journal.schema import Defaults, Service, ServiceType
 from perdure.journal.wire.versions import NEWEST, OLDEST
 
@@ -299,6 +300,12 @@ class Registrar:
                 404, f"The requested deployment '{deployment_id}' does not exist"
             )
         return record
+
+    def place(self, deployment_id: str) -> At:
+        """A deployment as the engine knows it; one that nobody knows stays what it is."""
+        record = registrations.find(self._records, deployment_id)
+        here = record is not None and record.uri == IN_PROCESS
+        return At("" if here else deployment_id)
 
     def services_of(self, record: DeploymentRecord) -> tuple[Service, ...]:
         """As that deployment has them; ``deployment_id`` is set in those of this process, too."""

@@ -4,20 +4,20 @@ The format, and what of it can never change: docs/registry-format.md. No other f
 """
 
 import os
-import struct
-import zlib
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from perdure.journal.errors import StoreDamaged, StoreError, StoreFormat
+from perdure.gateway.framed_file import FramedFile, Framing
 from perdure.journal.schema import ServiceType
 
-NAME: Final = "registry.msgpack"
-FORMAT_VERSION: Final = 1
-_MAGIC: Final = b"PERDUREG"
-_HEAD: Final = struct.Struct(">8sII")  # magic, format version, CRC-32 of the rest
+_FRAMING: Final = Framing(
+    name="registry.msgpack",
+    magic=b"PERDUREG",
+    version=1,
+    what="deployment registry",
+    remedy="register the deployments again",
+)
 
 
 class ServicePatch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -59,67 +59,8 @@ class RegistryRecord(msgspec.Struct, frozen=True):
     deployments: tuple[DeploymentRecord, ...] = ()
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(RegistryRecord).decode
-
-
-class RegistryFile:
+class RegistryFile(FramedFile[RegistryRecord]):
     """The file in one data directory, whose owner lock the caller holds when it writes."""
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.path = Path(directory) / NAME
-
-    def read(self) -> RegistryRecord:
-        """Empty where there is no file. Raises StoreDamaged, StoreFormat, StoreError."""
-        try:
-            content = self.path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return RegistryRecord()
-        except OSError as e:
-            raise StoreError(f"{self.path} cannot be read: {e.strerror}") from e
-        if len(content) < _HEAD.size or not content.startswith(_MAGIC):
-            raise self._damaged(f"expected {_MAGIC.decode()} at its start")
-        _, version, checksum = _HEAD.unpack_from(content)
-        if version != FORMAT_VERSION:
-            raise StoreFormat(
-                f"{self.path} has format {version}, this release reads format {FORMAT_VERSION}; "
-                "start the release that wrote it. Nothing was touched."
-            )
-        body = content[_HEAD.size :]
-        if zlib.crc32(body) != checksum:
-            raise self._damaged("its checksum does not fit its content")
-        try:
-            return _decode(body)
-        except (msgspec.MsgspecError, ValueError) as e:
-            raise self._damaged(str(e)) from e
-
-    def _damaged(self, reason: str) -> StoreDamaged:
-        return StoreDamaged(
-            f"the deployment registry {self.path} is damaged: {reason}. Restore it from a backup, or "
-            "move it away and register the deployments again; the journal is not touched by either."
-        )
-
-    def write(self, registry: RegistryRecord) -> None:
-        """Replace the file; durable when this returns. Blocks on the disk. Raises StoreError."""
-        body = _encode(registry)
-        content = _HEAD.pack(_MAGIC, FORMAT_VERSION, zlib.crc32(body)) + body
-        temporary = self.path.with_name(NAME + ".tmp")
-        try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with open(fd, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(fd)
-            temporary.rename(self.path)
-            self._sync_directory()
-        except OSError as e:
-            raise StoreError(
-                f"the deployment registry {self.path} cannot be written: {e.strerror}; nothing changed"
-            ) from e
-
-    def _sync_directory(self) -> None:
-        fd = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        super().__init__(directory, _FRAMING, RegistryRecord)

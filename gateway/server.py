@@ -14,6 +14,7 @@ from aiohttp import http_parser, web
 
 from perdure.gateway.admin import Admin
 from perdure.gateway.connections import Server
+from perdure.gateway.console.meter import Meter
 from perdure.gateway.deployments import Registrar
 from perdure.gateway.ingress import Ingress
 from perdure.gateway.settings import Settings, SettingsError
@@ -70,9 +71,10 @@ async def start(
         sockets[0].close()
         raise
     ingress_url, admin_url = (_url(each) for each in sockets)
+    meter = Meter()
     handlers = (
-        Ingress(runtime, settings.ingress).handle,
-        Admin(runtime, settings, ingress_url, registrar).handle,
+        meter.timed(Ingress(runtime, settings.ingress).handle),
+        Admin(runtime, settings, ingress_url, registrar, meter).handle,
     )
     runners, servers = [], []
     for handler, each in zip(handlers, sockets, strict=True):
@@ -98,15 +100,8 @@ def _require_the_c_parser() -> None:
 
 
 def check_admin_address(settings: Settings) -> None:
-    """The admin API has no login yet, so it stays on this machine unless that is said in so many
-    words. Raises SettingsError."""
-    host, _ = split_address(settings.admin.bind)
-    if not is_loopback(host) and not settings.admin.allow_remote:
-        raise SettingsError(
-            f"'admin.bind' is {settings.admin.bind}, which other machines can reach, and the admin "
-            "API has no authentication; bind it to 127.0.0.1, or set 'admin.allow_remote' to true "
-            "if something in front of it checks who asks"
-        )
+    """Raises SettingsError where other machines could use the admin API without a login."""
+    Access(settings.admin)
 
 
 def _listen(name: str, address: str) -> socket.socket:

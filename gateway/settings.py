@@ -73,8 +73,13 @@ class Ingress(msgspec.Struct, frozen=True):
 
 class Admin(msgspec.Struct, frozen=True):
     bind: Address = "127.0.0.1:9070"
-    allow_remote: bool = False
+    token: str = ""
+    token_file: str = ""
+    tls_certificate_file: str = ""
+    tls_key_file: str = ""
+    tls_client_ca_file: str = ""
     request_size_limit_bytes: Bytes = _named(32 * _MIB, "request_size_limit")
+    console: bool = True
 
 
 class Retry(msgspec.Struct, frozen=True):

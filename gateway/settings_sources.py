@@ -20,7 +20,9 @@ from perdure.gateway.settings import Kind, Settings, SettingsError
 
 PREFIX = "PERDURE_"
 # Read by the command line itself; no settings of the server.
-CLIENT_VARIABLES = frozenset({"PERDURE_CONFIG", "PERDURE_INGRESS_URL", "PERDURE_ADMIN_URL"})
+CLIENT_VARIABLES = frozenset(
+    {"PERDURE_CONFIG", "PERDURE_INGRESS_URL", "PERDURE_ADMIN_URL", "PERDURE_ADMIN_TOKEN"}
+)
 _UNLIMITED = "unlimited"
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _HIGHEST_PORT = 65_535

@@ -57,30 +57,35 @@ class Start(msgspec.Struct, frozen=True):
 # ---- from the handler's side --------------------------------------------------------------------
 
 
-class ProposeRun(msgspec.Struct, frozen=True):
-    """A run closure finished; its result is to be journaled."""
+class ProposeRun(msgspec.Struct, frozen=True, gc=False):
+    """A run closure finished; its result is to be journaled.
+
+    ``given_count``: the handler took the result at once, after so many notifications; None: it waits
+    for the runtime to give the result back (decision 0014).
+    """
 
     completion_id: int
     result: Outcome
+    given_count: int | None = None
 
 
-class Barrier(msgspec.Struct, frozen=True):
+class Barrier(msgspec.Struct, frozen=True, gc=False):
     """Asks for ``Attempt.pass_barrier(completion_id)`` once all that was emitted before is durable."""
 
     completion_id: int
 
 
-class AwaitingOn(msgspec.Struct, frozen=True):
+class AwaitingOn(msgspec.Struct, frozen=True, gc=False):
     """The handler is blocked; its coroutine is kept."""
 
     awaiting: Awaiting
 
 
-class Ended(msgspec.Struct, frozen=True):
+class Ended(msgspec.Struct, frozen=True, gc=False):
     """The handler is over; its Output command came before."""
 
 
-class Suspended(msgspec.Struct, frozen=True):
+class Suspended(msgspec.Struct, frozen=True, gc=False):
     """The coroutine was dropped. ``seen_count``: how long a prefix of the journal it had been given,
     counting entries; only notifications at or after that index are news for it (protocol 5.8)."""
 
@@ -94,7 +99,7 @@ class Behavior(IntEnum):
     FAIL = 2
 
 
-class Failed(msgspec.Struct, frozen=True):
+class Failed(msgspec.Struct, frozen=True, gc=False):
     """The attempt failed; not an answer. ``next_retry_delay_ms`` overrides the policy's next delay."""
 
     code: int

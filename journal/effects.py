@@ -67,11 +67,10 @@ class Precondition(PerdureError):
         self.failure = Failed(status, f"[{code}] {message}")
 
 
-class Caller(msgspec.Struct, frozen=True):
+class Caller(msgspec.Struct, frozen=True, gc=False):
     """Who issues the commands of one burst."""
 
     id: bytes
-    id_text: str
     attempt: int
     created_at_ms: int
     handler: Handler
@@ -103,6 +102,12 @@ def _require_keyed(caller: Caller, command: Any) -> None:
     if not caller.handler.keyed:
         what = type(command).__name__
         raise Precondition("RT0017", f"{what} needs a keyed target; this is a plain service")
+
+
+def store_read(turn: Turn, caller: Caller, command: Any) -> None:
+    """A read that was answered on the handler's side."""
+    _require_keyed(caller, command)
+    turn.append(caller.id, command)
 
 
 def _require_writer(caller: Caller, command: Any) -> None:
@@ -298,7 +303,7 @@ def _invoke(
         command.key if handler.keyed else None,
         Input(command.headers, command.parameter),
         seed=int.from_bytes(caller.entropy.take(8), "big"),
-        invoked_by=caller.id_text,
+        invoked_by=ids.format_invocation_id(caller.id),
         waiters=waiters,
         idempotency_key=None if keyed_run else command.idempotency_key,
         start_at_ms=start_at_ms,
@@ -383,8 +388,8 @@ def complete_awakeable(turn: Turn, caller: Caller, command: CompleteAwakeable) -
 
 EFFECTS: dict[type, Effect] = {
     Output: store,
-    GetEagerState: store,
-    GetEagerStateKeys: store,
+    GetEagerState: store_read,
+    GetEagerStateKeys: store_read,
     Run: store,
     GetLazyState: get_lazy_state,
     GetLazyStateKeys: get_lazy_state_keys,

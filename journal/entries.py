@@ -328,7 +328,7 @@ _PAYLOADS: dict[type, Callable[[Any], int]] = {
 }
 
 
-def payload_bytes(entry: Entry) -> int:
+def payload_bytes(entry: object) -> int:
     """The size of what a user put into an entry, where that can be large."""
     measure = _PAYLOADS.get(type(entry))
     return 0 if measure is None else measure(entry)

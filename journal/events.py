@@ -13,6 +13,7 @@ from perdure.journal.attempt import Frame
 from perdure.journal.entries import Input, Notification, Outcome, SignalResult
 from perdure.journal.keys import ExpiryKind
 from perdure.journal.requests import Op
+from perdure.journal.schedules_requests import Ask
 from perdure.journal.schema import Handler
 
 
@@ -97,11 +98,51 @@ class SendSignalTo(Shape, frozen=True):
     now_ms: int
 
 
+class Destination(Shape, frozen=True):
+    """Where an operator wants an invocation to run. ``deployment_id`` "" is this process.
+
+    ``oldest`` to ``newest`` are the protocol versions that are spoken there, ``version`` the one that
+    is agreed on; 0 in this process. ``is_latest``: chosen as the newest revision, so that an invocation
+    without entries is not tied to it.
+    """
+
+    handler: Handler
+    deployment_id: str = ""
+    oldest: int = 0
+    newest: int = 0
+    version: int = 0
+    is_latest: bool = False
+
+
+class Nowhere(Shape, frozen=True):
+    """The chosen deployment does not exist, or does not have the handler."""
+
+
 class Operate(Shape, frozen=True):
+    """``destination``: for a resume somewhere else; None keeps it where it is."""
+
     id: bytes
     op: Op
     token: int
     now_ms: int
+    destination: Destination | Nowhere | None = None
+
+
+class Restart(Shape, frozen=True):
+    """Run a completed invocation again, as another one, from a prefix of its journal (admin 6.2).
+
+    ``from_index``: the last entry that is taken over. ``edits``: pairs of an entry's index and the bytes
+    to put in the place of its value. ``seed``: used where the handler begins anew.
+    """
+
+    id: bytes
+    new_id: bytes
+    from_index: int
+    destination: Destination | Nowhere
+    seed: int
+    token: int
+    now_ms: int
+    edits: tuple[tuple[int, bytes], ...] = ()
 
 
 class PatchState(Shape, frozen=True):
@@ -110,6 +151,15 @@ class PatchState(Shape, frozen=True):
     new_state: dict[str, bytes]
     version: str | None
     token: int
+    now_ms: int
+
+
+class AskSchedules(Shape, frozen=True):
+    """A request about schedules. ``token`` None: nobody waits for the answer."""
+
+    ask: Ask
+    seed: int
+    token: int | None
     now_ms: int
 
 
@@ -141,7 +191,9 @@ Event: TypeAlias = (
     | Attach
     | SendSignalTo
     | Operate
+    | Restart
     | PatchState
+    | AskSchedules
     | Recover
     | Quarantine
     | Expired

@@ -157,6 +157,11 @@ def idempotent_id(
     return struct.pack(">Q", partition) + _digest("ik", *_scoped(scope), *parts)
 
 
+def schedule_id(name: str) -> bytes:
+    """The raw id of a schedule, 24 bytes as an invocation's, so that timers can carry it."""
+    return struct.pack(">Q", key_partition(name)) + _digest("schedule", name)
+
+
 def fresh_id(
     service: str, key: str | None, now_ms: int, entropy: bytes, scope: str | None = None
 ) -> bytes:
@@ -166,3 +171,28 @@ def fresh_id(
     else:
         partition = key_partition(key or "", scope)
     return struct.pack(">Q", partition) + now_ms.to_bytes(6, "big") + entropy[:10]
+
+
+def sibling_id(id: bytes, now_ms: int, entropy: bytes) -> bytes:
+    """The raw id of a new invocation where another one is. ``entropy``: 10 random bytes."""
+    return id[:8] + now_ms.to_bytes(6, "big") + entropy
+
+
+def format_subscription_id(ulid: bytes) -> str:
+    return "sub_1" + _encode62(ulid, _U128_WIDTH)
+
+
+def parse_subscription_id(text: str) -> bytes:
+    """The 16 raw bytes. Raises BadId."""
+    payload = _payload(text, "sub")
+    if len(payload) != _U128_WIDTH:
+        raise BadId("bad length")
+    return _decode62(payload, 16)
+
+
+def parse_vqueue_id(text: str) -> bytes:
+    """The 24 raw bytes of a virtual queue's id: partition key, then what tells it apart. Raises BadId."""
+    payload = _payload(text, "vq")
+    if len(payload) != _U64_WIDTH + _U128_WIDTH:
+        raise BadId("bad length")
+    return _decode62(payload[:_U64_WIDTH], 8) + _decode62(payload[_U64_WIDTH:], 16)

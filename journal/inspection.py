@@ -1,4 +1,4 @@
-"""A look at every row of a store that nobody has open, from a copy; the store itself is not changed.
+"""A look at the rows of a store that nobody has open, from a copy; the store itself is not changed.
 
 LevelDB has no read-only mode: opening deletes files and writes new ones (leveldb 1.3), hence the copy.
 Damage is reported, not raised. Nothing here repairs anything.
@@ -7,7 +7,8 @@ Damage is reported, not raised. Nothing here repairs anything.
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from perdure.journal.datadir import DataDirectory, Format, Mark
 from perdure.journal.errors import StoreDamaged, StoreError, StoreFormat
 from perdure.journal.leveldb import LevelDBOptions, connect, iter_rows, read_tail
 from perdure.journal.manifest import check_files
-from perdure.journal.store import FIRST_TAG, Tail
+from perdure.journal.store import FIRST_TAG, Row, Tail
 
 MAX_ROW_PROBLEMS = 100  # the rest is counted
 _SPARE_BYTES = 64 << 20  # what opening the copy may write
@@ -52,12 +53,7 @@ def inspect(path: str | os.PathLike[str], check_row: CheckRow | None = None) -> 
     Raises StoreBusy while the store has an owner, StoreFormat where there is none or a newer one,
     StoreError where it cannot be read or copied.
     """
-    directory = DataDirectory(path)
-    format = directory.find_format()
-    if format is None:
-        raise StoreFormat(
-            f"expected a data directory at {directory.path}, found none; check the path"
-        )
+    directory, format = _find(path)
     directory.lock_for_reading()
     try:
         size = _size_bytes(directory.db)
@@ -80,6 +76,55 @@ def inspect(path: str | os.PathLike[str], check_row: CheckRow | None = None) -> 
         return report
     finally:
         directory.unlock()
+
+
+class Copy:
+    """The rows of a copy, until it is closed. ``journal.store.Rows``."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+
+    def get(self, key: bytes) -> bytes | None:
+        for found, value in iter_rows(self._db, key):
+            return value if found == key else None
+        return None
+
+    def scan(self, start: bytes, stop: bytes, limit: int | None = None) -> list[Row]:
+        rows: list[Row] = []
+        for row in iter_rows(self._db, start):
+            if row[0] >= stop or len(rows) == limit:
+                break
+            rows.append(row)
+        return rows
+
+
+@contextmanager
+def read_copy(path: str | os.PathLike[str]) -> Iterator[Copy]:
+    """A copy of the store at ``path``, which keeps owners out until the block ends. Raises as ``inspect``,
+    and StoreDamaged."""
+    directory, _ = _find(path)
+    directory.lock_for_reading()
+    try:
+        check_files(directory.db)
+        with tempfile.TemporaryDirectory(prefix="perdure-inspect-") as copy:
+            _copy(directory.db, Path(copy), _size_bytes(directory.db))
+            db = connect(directory, LevelDBOptions(), create=False, path=Path(copy))
+            try:
+                yield Copy(db)
+            finally:
+                db.close()
+    finally:
+        directory.unlock()
+
+
+def _find(path: str | os.PathLike[str]) -> tuple[DataDirectory, Format]:
+    directory = DataDirectory(path)
+    format = directory.find_format()
+    if format is None:
+        raise StoreFormat(
+            f"expected a data directory at {directory.path}, found none; check the path"
+        )
+    return directory, format
 
 
 def _size_bytes(db: Path) -> int:

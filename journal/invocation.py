@@ -46,6 +46,7 @@ from perdure.journal.records import (
     encode,
 )
 from perdure.journal.retry import next_delay_ms, with_jitter
+from perdure.journal.schedules_records import TOLD_COMPLETION_ID
 from perdure.journal.schema import Handler, HandlerType, OnMaxAttempts, RetryPolicy
 from perdure.journal.state_version import state_version
 from perdure.journal.turn import Turn
@@ -400,7 +401,10 @@ def _leave(turn: Turn, id: bytes, invocation: Invocation, result: Outcome) -> No
     """Answer everyone who waits, then let the next of the key begin."""
     turn.acts.append(Complete(id, result))
     for waiter in invocation.waiters:
-        answer(turn, waiter, result)
+        if waiter.completion_id == TOLD_COMPLETION_ID:
+            turn.ended.append((waiter, id, result))
+        else:
+            answer(turn, waiter, result)
     if invocation.arrival:
         release(turn, invocation.address, invocation.arrival)
 

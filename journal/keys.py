@@ -22,9 +22,11 @@ PROMISE = b"\x32"
 TIMER = b"\x40"
 EXPIRY = b"\x41"
 # 0x50 and 0x51 are kept for the outbox and its deduplication between partitions
+SCHEDULE = b"\x60"
 
 TIMER_LOW_WATER = META + b"timer-low-water"
 LAST_ARRIVAL = META + b"last-arrival"
+SCHEDULE_COUNT = META + b"schedule-count"
 
 MAX_TEXT_BYTES = 0xFFFF  # of a service name or a key
 
@@ -39,6 +41,7 @@ class TimerKind(IntEnum):
     START = 0  # a delayed request is due
     SLEEP = 1
     RETRY = 2
+    SCHEDULE = 3  # the id is a schedule's
 
 
 class ExpiryKind(IntEnum):
@@ -148,6 +151,14 @@ def split_expiry(key: bytes) -> tuple[int, ExpiryKind, bytes]:
 
 def expiries_until(due_ms: int) -> bytes:
     return EXPIRY + _U64.pack(due_ms + 1)
+
+
+def schedule(id: bytes) -> bytes:
+    return SCHEDULE + id
+
+
+def schedule_range() -> tuple[bytes, bytes]:
+    return SCHEDULE, _after(SCHEDULE)
 
 
 def pack_number(n: int) -> bytes:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from perdure.journal.errors import (
     StoreError,
     StoreFailed,
 )
+from perdure.journal.histogram import LATENCY_S, Histogram
 from perdure.journal.manifest import check_files
 from perdure.journal.store import (
     EMBEDDED_GROUP_BYTES,
@@ -73,6 +75,7 @@ class LevelDBStore:
     ) -> None:
         self.path = directory.path
         self.fsync_us = fsync_us
+        self.sync_s = Histogram(LATENCY_S)  # of each group's write with its sync, seconds
         self._directory, self._db, self._options = directory, db, options
         self._on_failed = on_failed
         self._sync = True
@@ -215,6 +218,7 @@ class LevelDBStore:
         if self._failed:
             raise StoreFailed(self._refusal)
         batch = self._batch(group)
+        begin_s = perf_counter()
         try:
             batch.write()
         except BaseException as e:
@@ -223,6 +227,7 @@ class LevelDBStore:
                 f"writing position {group.pos} to {self.path} failed ({_text(e)}): whether it was "
                 "written is unknown; open the store again to find out"
             ) from e
+        self.sync_s.add(perf_counter() - begin_s)
 
     def _batch(self, group: Group) -> Any:
         """The group as one synced batch, with the applied marker. Nothing is written yet."""

@@ -115,11 +115,25 @@ def locate(frame: FrameType | None = None) -> str:
     if frame is None:
         frame = sys._getframe(1)
     while frame is not None:
-        module = f"{frame.f_globals.get('__name__', '')}."
-        if not module.startswith(_OURS):
+        if is_foreign(frame):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
     return "unknown place"
+
+
+def locate_raised(error: BaseException) -> str:
+    """``file:line`` of the innermost frame of somebody else's code that ``error`` came through."""
+    place, trace = "unknown place", error.__traceback__
+    while trace is not None:
+        if is_foreign(trace.tb_frame):
+            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+def is_foreign(frame: FrameType) -> bool:
+    """Whether a frame is neither ours nor the interpreter's machinery."""
+    return not f"{frame.f_globals.get('__name__', '')}.".startswith(_OURS)
 
 
 def _head(handler: Handler, index: int, where: str) -> str:

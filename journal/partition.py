@@ -2,14 +2,14 @@
 
 Pure: it reads the view, and returns writes and acts. The writes of one step are one atomic change;
 its acts may be performed once they are durable (those for attempts in this process at once,
-design 4). Rules: service protocol 5 and 7, ingress 5, 7 and 8, admin 6.
+design 4). What operators do is in journal/operations.py. Rules: service protocol 5 and 7, ingress 5, 7, 8.
 """
 
-from typing import assert_never, cast
+from typing import assert_never
 
 from msgspec.structs import replace
 
-from perdure.journal import invocation, keys, mailbox
+from perdure.journal import invocation, keys, mailbox, operations, schedules
 from perdure.journal.attempt import (
     AwaitingOn,
     Barrier,
@@ -26,7 +26,6 @@ from perdure.journal.awaiting import has_leaf
 from perdure.journal.effects import ALREADY_INVOKED, EFFECTS, Caller, Precondition, deliver_signal
 from perdure.journal.entries import (
     Completion,
-    Entry,
     Outcome,
     Output,
     Signal,
@@ -38,6 +37,7 @@ from perdure.journal.entries import (
 from perdure.journal.entries import encode as encode_entry
 from perdure.journal.events import (
     AbortAttempt,
+    AskSchedules,
     Attach,
     AwaitEnd,
     Event,
@@ -49,26 +49,22 @@ from perdure.journal.events import (
     Quarantine,
     Recover,
     Reply,
-    Report,
     Request,
+    Restart,
     SendSignalTo,
     TimerDue,
 )
-from perdure.journal.ids import format_invocation_id
 from perdure.journal.keys import ExpiryKind, TimerKind
 from perdure.journal.records import (
     BackingOff,
     Completed,
-    Inboxed,
     Invocation,
-    Paused,
     Running,
     Scheduled,
     StatePatch,
     Suspended,
     encode,
 )
-from perdure.journal.requests import Op, OpResult
 from perdure.journal.schema import Handler, HandlerType, ServiceType
 from perdure.journal.turn import Step, Turn, View
 
@@ -104,17 +100,23 @@ def step(view: View, event: Event) -> Step:
             deliver_signal(turn, event.id, Signal(event.signal, event.result))
             turn.acts.append(Reply(event.token, None))
         case Operate():
-            turn.acts.append(Reply(event.token, _operate(turn, event)))
+            turn.acts.append(Reply(event.token, operations.operate(turn, event)))
+        case Restart():
+            turn.acts.append(Reply(event.token, operations.restart(turn, event)))
         case PatchState():
             _patch_state(turn, event)
+        case AskSchedules():
+            schedules.asked(turn, event)
         case Recover():
             invocation.recover(turn, event.id)
         case Quarantine():
-            _quarantine(turn, event)
+            operations.quarantine(turn, event)
         case Expired():
             _expired(turn, event)
         case _:
             assert_never(event)
+    if turn.ended:
+        schedules.ended(turn)
     return turn.close()
 
 
@@ -190,13 +192,13 @@ def _frames(turn: Turn, event: Frames) -> None:
     caller = _caller(turn, event, record)
     unpinned = event.deployment_id != record.deployment_id
     commands = 0
-    if len(event.frames) > 1 and _burst_bytes(event.frames) > MAX_BURST_BYTES:
+    if len(event.frames) > 1 and sum(map(payload_bytes, event.frames)) > MAX_BURST_BYTES:
         return _refuse(turn, caller, _BURST_TOO_LARGE, commands)
     for frame in event.frames:
         command = frame.command if type(frame) is Verbatim else frame
         effect = EFFECTS.get(type(command))
         if effect is not None:
-            if (refusal := _refusal(cast(Entry, frame))) is not None:
+            if (refusal := _refusal(frame)) is not None:
                 return _refuse(turn, caller, refusal, commands)
             try:
                 effect(turn, caller, command)
@@ -209,7 +211,8 @@ def _frames(turn: Turn, event: Frames) -> None:
             completion = Completion(frame.completion_id, frame.result)
             if (refusal := _refusal(completion)) is not None:
                 return _refuse(turn, caller, refusal, commands)
-            turn.deliver(id, record.attempt, completion)
+            if not _run_ended(turn, id, record.attempt, completion, frame.given_count):
+                return
         else:
             if _control(turn, caller, event, frame, commands):
                 return
@@ -250,7 +253,6 @@ def _caller(turn: Turn, event: Frames, record: Invocation) -> Caller:
         handler = Handler(record.service, record.handler, record.type, _SERVICE_TYPES[record.type])
     return Caller(
         event.id,
-        format_invocation_id(event.id),
         record.attempt,
         record.created_at_ms,
         handler,
@@ -260,24 +262,40 @@ def _caller(turn: Turn, event: Frames, record: Invocation) -> Caller:
     )
 
 
-def _burst_bytes(frames: tuple[Frame, ...]) -> int:
-    return sum(payload_bytes(cast(Entry, frame)) for frame in frames)
+def _run_ended(
+    turn: Turn, id: bytes, attempt: int, completion: Completion, given_count: int | None
+) -> bool:
+    """Store a run's result; whether what the handler did since counts.
+
+    Where it took the result before a notification that was on its way to it, that may depend on the
+    order: a new attempt takes both as the journal has them. No closure is run twice by that, since
+    none was left (decision 0014).
+    """
+    if given_count is None:
+        turn.deliver(id, attempt, completion)
+        return True
+    in_order = given_count == turn.notification_count(id)
+    turn.append(id, completion)
+    if not in_order:
+        turn.acts.append(AbortAttempt(id))
+        invocation.recover(turn, id)
+    return in_order
 
 
-def _refusal(entry: Entry) -> Failed | None:
+def _refusal(entry: Frame | Completion) -> Failed | None:
     """Why an entry can't be stored."""
-    size, name = payload_bytes(entry), type(entry).__name__
+    size = payload_bytes(entry)
     if size > MAX_PAYLOAD_BYTES:
         return Failed(
             413,
-            f"[RT0003] {name} carries {size} bytes, the limit is {MAX_PAYLOAD_BYTES}; store large "
+            f"[RT0003] {type(entry).__name__} carries {size} bytes, the limit is {MAX_PAYLOAD_BYTES}; store large "
             "values elsewhere and journal a reference",
         )
     if size < _PROBE_BYTES:
         try:
             encode_entry(entry)
         except (TypeError, ValueError, OverflowError) as error:
-            message = f"[RT0003] {name} holds what a journal can't: {error}"
+            message = f"[RT0003] {type(entry).__name__} holds what a journal can't: {error}"
             return Failed(500, message)
     return None
 
@@ -350,6 +368,8 @@ def _timer(turn: Turn, event: TimerDue) -> None:
         return
     due_ms, kind, id, number = keys.split_timer(event.key)
     turn.rows[event.key] = None
+    if kind is TimerKind.SCHEDULE:
+        return schedules.fire(turn, id, due_ms, event.value, number)
     record = turn.invocation(id)
     if record is None or keys.pack_number(record.created_at_ms) != event.value:
         return
@@ -374,73 +394,3 @@ def _expired(turn: Turn, event: Expired) -> None:
             invocation.forget_journal(turn, event.id)
     elif record.status.expires_at_ms == due_ms:
         invocation.purge(turn, event.id, record)
-
-
-# ---- operators ----------------------------------------------------------------------------------
-
-
-def _operate(turn: Turn, event: Operate) -> OpResult:
-    """One operation on one invocation (admin 6)."""
-    id, op = event.id, event.op
-    record = turn.invocation(id)
-    if record is None:
-        return OpResult.NOT_FOUND
-    status = record.status
-    if type(status) is Completed:
-        if op is Op.PURGE:
-            invocation.purge(turn, id, record)
-            return OpResult.DONE
-        if op is Op.PURGE_JOURNAL:
-            invocation.forget_journal(turn, id)
-            return OpResult.DONE
-        return OpResult.COMPLETED
-    match op:
-        case Op.CANCEL:
-            invocation.cancel(turn, id, record)
-            began = type(status) not in (Scheduled, Inboxed)
-            return OpResult.ACCEPTED if began else OpResult.DONE
-        case Op.KILL:
-            invocation.kill(turn, id)
-            return OpResult.DONE
-        case Op.PAUSE:
-            return _pause(turn, id, record)
-        case Op.RESUME:
-            return _resume(turn, id, record)
-        case Op.PURGE | Op.PURGE_JOURNAL:
-            return OpResult.NOT_COMPLETED
-        case _:
-            assert_never(op)
-
-
-def _pause(turn: Turn, id: bytes, record: Invocation) -> OpResult:
-    match record.status:
-        case Scheduled() | Inboxed():
-            return OpResult.NOT_RUNNING
-        case Paused():
-            return OpResult.DONE
-        case Suspended():
-            invocation.pause(turn, id, record, "by an operator")
-            return OpResult.DONE
-        case _:
-            turn.acts.append(AbortAttempt(id))
-            invocation.pause(turn, id, record, "by an operator")
-            return OpResult.ACCEPTED
-
-
-def _resume(turn: Turn, id: bytes, record: Invocation) -> OpResult:
-    match record.status:
-        case Scheduled() | Inboxed():
-            return OpResult.NOT_STARTED
-        case Running():
-            return OpResult.DONE
-        case _:
-            invocation.resume(turn, id, record)
-            return OpResult.DONE
-
-
-def _quarantine(turn: Turn, event: Quarantine) -> None:
-    record = turn.invocation(event.id)
-    if record is not None and type(record.status) is Running:
-        turn.acts.append(AbortAttempt(event.id))
-        invocation.pause(turn, event.id, record, event.reason)
-        turn.acts.append(Report("error", event.id, f"quarantined: {event.reason}"))

@@ -91,7 +91,7 @@ class Invocation(Record, frozen=True):
     created_at_ms: int
     modified_at_ms: int
     seed: int  # of the handler's random numbers
-    invoked_by: str  # "ingress", or the caller's id
+    invoked_by: str  # "ingress", "restart_as_new", or the caller's id
     entry_count: int = 1
     command_count: int = 1
     attempt: int = 0  # the newest attempt's fencing token
@@ -110,11 +110,13 @@ class Invocation(Record, frozen=True):
         ""  # pinned: where it runs to its end; "": handlers in this process, or not yet
     )
     protocol_version: int = 0  # pinned with it
+    restarted_from: bytes | None = None  # the invocation whose journal it began with
 
     @property
     def pinned(self) -> bool:
-        """Whether an attempt journaled anything; then it stays where that ran (protocol 5.3)."""
-        return self.command_count > 1
+        """Whether an attempt journaled anything, so that it stays where that ran (protocol 5.3), or an
+        operator said where it has to run."""
+        return self.command_count > 1 or self.deployment_id != ""
 
     @property
     def address(self) -> Address:

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import Final, TypeAlias, cast
 
 from perdure.journal import mismatch
-from perdure.journal.attempt import Awaiting, Combinator, Frame, Start
+from perdure.journal.attempt import Awaiting, Combinator, Frame, ProposeRun, Start
 from perdure.journal.entries import (
     CANCEL_SIGNAL,
     FIRST_AWAKEABLE_SIGNAL,
@@ -28,6 +28,7 @@ from perdure.journal.entries import (
     InvocationId,
     Notification,
     OneWayCall,
+    Outcome,
     Output,
     Result,
     SendSignal,
@@ -78,6 +79,7 @@ class Replay:
         "_recorded",
         "_start",
         "command_index",
+        "given_count",
         "outgoing",
         "recorded_count",
         "seen_count",
@@ -98,6 +100,7 @@ class Replay:
         self.command_index = 1  # of the next command; 0 is the Input
         self.outgoing: list[Frame] = []
         self.seen_count = len(entries)
+        self.given_count = len(entries) - self.recorded_count  # notifications so far
         self.state = start.state
         self.state_complete = start.state_complete
         self._next_completion_id = 1
@@ -231,11 +234,20 @@ class Replay:
 
     def deliver(self, index: int, notification: Notification) -> None:
         """Take in a notification; ``index``: its place in the journal."""
+        self._enqueue(notification)
+        if index >= self.seen_count:
+            self.seen_count = index + 1
+
+    def take_proposed(self, completion_id: int, result: Outcome) -> None:
+        """Take in a run's result ahead of the runtime, which is told after what it was taken."""
+        self.outgoing.append(ProposeRun(completion_id, result, self.given_count))
+        self._enqueue(Completion(completion_id, result))
+
+    def _enqueue(self, notification: Notification) -> None:
         if self._queue is _EMPTY:
             self._queue = deque()
         self._queue.append(notification)
-        if index >= self.seen_count:
-            self.seen_count = index + 1
+        self.given_count += 1
 
     def has(self, handle: Handle) -> bool:
         """Whether an await has already come across a result for ``handle``."""
@@ -266,6 +278,8 @@ class Replay:
 
         Ids of invocations are only ever awaited alone.
         """
+        if not self._ready and not self._ids:
+            return all_of and not missing
         there = self.ready_among(missing)
         if len(missing) == 1 and not there and self._ids:
             there = [handle for handle in missing if handle in self._ids]
@@ -344,10 +358,14 @@ class Replay:
         index = self.command_index
         if index < self.recorded_count:
             raise mismatch.stuck(
-                self._start.handler, index, self._recorded[index], self._describe(missing), where
+                self._start.handler,
+                index,
+                self._recorded[index],
+                self.describe_awaited(missing),
+                where,
             )
 
-    def _describe(self, missing: set[Handle]) -> str:
+    def describe_awaited(self, missing: set[Handle]) -> str:
         """What an await waits for, in words, from the commands that allocated it."""
         names: list[str] = []
         for command in self._recorded[: self.command_index]:

@@ -75,7 +75,43 @@ class OpResult(StrEnum):
     COMPLETED = "completed"  # refused: already over
     NOT_COMPLETED = "not_completed"  # refused: still going (purge)
     NOT_RUNNING = "not_running"  # refused: scheduled or inboxed (pause)
-    NOT_STARTED = "not_started"  # refused: scheduled or inboxed (resume)
+    NOT_STARTED = "not_started"  # refused: scheduled or inboxed (resume, restart)
+    DEPLOYMENT_FIXED = "deployment_fixed"  # refused: it runs, and stays where it runs (resume)
+    NO_DEPLOYMENT = "no_deployment"  # refused: the chosen one is unknown, or lacks the handler
+    UNSUPPORTED = "unsupported"  # refused: a workflow's run (restart)
+    NO_INPUT = "no_input"  # refused: the journal is gone (restart)
+    BAD_PREFIX = "bad_prefix"  # refused: a command of the prefix has no completion (restart)
+    BAD_EDIT = "bad_edit"  # refused: there is no value to replace at an index (restart)
+
+
+class Incompatible(msgspec.Struct, frozen=True):
+    """Refused: the journal has the form of a protocol version that the deployment does not speak."""
+
+    version: int
+    deployment_id: str
+    oldest: int
+    newest: int
+
+
+class Restarted(msgspec.Struct, frozen=True):
+    invocation_id: str
+
+
+class Which(StrEnum):
+    """Deployments that an operator may name without their id."""
+
+    KEEP = "keep"  # where it ran
+    LATEST = "latest"  # where the newest revision of its service is
+
+
+class At(msgspec.Struct, frozen=True):
+    """A deployment by its id, "" for this process."""
+
+    deployment_id: str
+
+
+DeploymentChoice: TypeAlias = Which | At
+Edits: TypeAlias = tuple[tuple[int, bytes], ...]  # entry index, the bytes of its new value
 
 
 class LastFailure(msgspec.Struct, frozen=True):
@@ -100,7 +136,7 @@ class InvocationInfo(msgspec.Struct, frozen=True):
     entry_count: int
     command_count: int
     attempt_count: int
-    invoked_by: str  # "ingress", or the caller's invocation id
+    invoked_by: str  # "ingress", "restart_as_new", or the caller's invocation id
     idempotency_key: str | None = None
     scheduled_at_ms: int | None = None
     next_retry_at_ms: int | None = None
@@ -109,6 +145,7 @@ class InvocationInfo(msgspec.Struct, frozen=True):
     completed_at_ms: int | None = None
     result: Outcome | None = None
     last_failure: LastFailure | None = None
+    restarted_from: str | None = None  # the invocation whose journal it began with
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -154,8 +191,20 @@ class Runtime(Protocol):
     async def complete_awakeable(self, awakeable_id: str, result: Outcome) -> None:
         """Returns once durable; dropped where nobody waits any more. Raises BadId."""
 
-    async def operate(self, invocation_id: str, op: Op) -> OpResult:
-        """Carry out one operation; returns once durable. Raises BadId."""
+    async def operate(
+        self, invocation_id: str, op: Op, deployment: DeploymentChoice = Which.KEEP
+    ) -> OpResult | Incompatible:
+        """Carry out one operation; returns once durable. ``deployment``: for a resume. Raises BadId."""
+
+    async def restart(
+        self,
+        invocation_id: str,
+        from_index: int = 0,
+        deployment: DeploymentChoice = Which.LATEST,
+        edits: Edits = (),
+    ) -> Restarted | OpResult | Incompatible:
+        """Run a completed invocation again, as a new one. ``from_index``: the last journal entry that it
+        begins with, 0 for the input alone. Returns once durable. Raises BadId."""
 
     async def invocation(self, invocation_id: str) -> InvocationInfo | None:
         """Raises BadId."""

@@ -6,6 +6,7 @@ import msgspec
 
 from perdure.journal import keys, records
 from perdure.journal.entries import decode_segment
+from perdure.journal.schedules_records import decode_schedule
 
 
 def check_row(key: bytes, value: bytes) -> str | None:
@@ -27,6 +28,8 @@ def check_row(key: bytes, value: bytes) -> str | None:
             keys.unpack_number(value)
         elif tag == keys.EXPIRY:
             keys.split_expiry(key)
+        elif tag == keys.SCHEDULE:
+            decode_schedule(value)
         elif tag not in (keys.META, keys.ACTIVE):
             return f"row {key.hex()}: there is no table {tag.hex()}"
     except (msgspec.MsgspecError, ValueError, IndexError, struct.error) as error:

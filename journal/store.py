@@ -64,6 +64,14 @@ def tail_of(group: Group) -> Tail:
     return Tail(group.pos, group.epoch, group.id)
 
 
+class Rows(Protocol):
+    """What can be read; a copy of a store has no more."""
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def scan(self, start: bytes, stop: bytes, limit: int | None = None) -> list[Row]: ...
+
+
 class Store(Protocol):
     """One log and the rows it adds up to; one owner.
 

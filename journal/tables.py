@@ -11,10 +11,12 @@ from typing import Protocol
 
 from perdure.journal import keys, records
 from perdure.journal.entries import Entry, Output, decode_segment, encode, payload_bytes
+from perdure.journal.lately import Lately
 from perdure.journal.mailbox import EMPTY, Mailbox, enqueue
 from perdure.journal.records import Address, Completed, Invocation, Promise, Running
+from perdure.journal.schedules_records import Schedule, decode_schedule
 from perdure.journal.schema import Handler
-from perdure.journal.store import Row, Store, Write
+from perdure.journal.store import Row, Rows, Write
 from perdure.journal.turn import Step
 
 SEGMENT_BYTES = 1 << 20  # a larger segment of a journal is split
@@ -85,7 +87,7 @@ class _Warm:
 class Tables:
     """``View`` of the partition machine. Sizes in bytes; reads of cold rows go to the store at once."""
 
-    def __init__(self, store: Store, handlers: Handlers, state_cache_bytes: int = 64 << 20) -> None:
+    def __init__(self, store: Rows, handlers: Handlers, state_cache_bytes: int = 64 << 20) -> None:
         self._store = store
         self._state_cache_bytes = state_cache_bytes
         self.handler = handlers.handler
@@ -96,16 +98,18 @@ class Tables:
         self._live: dict[bytes, Invocation] = {}  # running and durable
         self._warm: OrderedDict[Address, _Warm] = OrderedDict()
         self._warm_bytes = 0
+        self.lately = Lately()
         raw = store.get(keys.LAST_ARRIVAL)
         self.last_arrival = 0 if raw is None else keys.unpack_number(raw)
 
     # ---- the view
 
     def invocation(self, id: bytes) -> Invocation | None:
-        for group in (self._open, self._sealed):
-            found = group.invocations.get(id, _ABSENT)
-            if found is not _ABSENT:
-                return found  # type: ignore[return-value]
+        found = self._open.invocations.get(id, _ABSENT)
+        if found is _ABSENT:
+            found = self._sealed.invocations.get(id, _ABSENT)
+        if found is not _ABSENT:
+            return found  # type: ignore[return-value]
         live = self._live.get(id)
         if live is not None:
             return live
@@ -147,6 +151,11 @@ class Tables:
             warm.mailbox = box
         return warm.mailbox
 
+    def waiting_count(self, address: Address) -> int:
+        """How many invocations wait for a key, as far as that is in memory; reads nothing."""
+        warm = self._warm.get(address)
+        return 0 if warm is None or warm.mailbox is None else warm.mailbox.waiting_count
+
     def promise(self, address: Address, name: str) -> Promise | None:
         for group in (self._open, self._sealed):
             found = group.promises.get((address, name), _ABSENT)
@@ -170,6 +179,16 @@ class Tables:
             if key in group.rows:
                 return group.rows[key]
         return self._store.get(key)
+
+    schedule_row = timer  # rows of their own, too
+
+    def schedules(self) -> list[Schedule]:
+        """All of them, in no order; their number is limited."""
+        start, stop = keys.schedule_range()
+        rows: dict[bytes, bytes | None] = dict(self._store.scan(start, stop))
+        for group in (self._sealed, self._open):
+            rows.update((k, v) for k, v in group.rows.items() if k[:1] == keys.SCHEDULE)
+        return [decode_schedule(raw) for raw in rows.values() if raw is not None]
 
     # ---- other reads
 
@@ -276,6 +295,7 @@ class Tables:
     def committed(self) -> None:
         """The sealed group is durable."""
         for id, invocation in self._sealed.invocations.items():
+            self.lately.note(id, invocation)
             if invocation is not None and type(invocation.status) is Running:
                 self._live[id] = invocation
             else:

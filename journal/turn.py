@@ -10,10 +10,11 @@ from typing import Protocol
 import msgspec
 
 from perdure.journal import keys
-from perdure.journal.entries import Completion, Entry, Notification, Signal, Verbatim
+from perdure.journal.entries import Completion, Entry, Notification, Outcome, Signal, Verbatim
 from perdure.journal.events import Act, Deliver, StartAttempt
 from perdure.journal.mailbox import Mailbox
-from perdure.journal.records import Address, Invocation, Promise
+from perdure.journal.records import Address, Invocation, Promise, Waiter
+from perdure.journal.schedules_records import Schedule, decode_schedule
 from perdure.journal.schema import Handler
 
 _ABSENT = object()
@@ -31,13 +32,15 @@ class View(Protocol):
     def promise(self, address: Address, name: str) -> Promise | None: ...
     def promise_names(self, address: Address) -> list[str]: ...
     def timer(self, key: bytes) -> bytes | None: ...
+    def schedule_row(self, key: bytes) -> bytes | None: ...
+    def schedules(self) -> list[Schedule]: ...
     def handler(
         self, service: str, handler: str, deployment_id: str | None = None
     ) -> Handler | None: ...
     def handler_names(self) -> list[str]: ...
 
 
-class Step(msgspec.Struct, frozen=True):
+class Step(msgspec.Struct, frozen=True, gc=False):
     """What one event leads to. All writes are one atomic change; acts are in order.
 
     ``entries``: per invocation the index of the first new entry, and the new entries.
@@ -59,8 +62,10 @@ class Turn:
     __slots__ = (
         "_command_counts",
         "_deliveries",
+        "_read",
         "_started",
         "acts",
+        "ended",
         "entries",
         "forgotten_journals",
         "invocations",
@@ -85,8 +90,10 @@ class Turn:
         self.rows: dict[bytes, bytes | None] = {}
         self.last_arrival = view.last_arrival
         self.acts: list[Act] = []
+        self.ended: list[tuple[Waiter, bytes, Outcome]] = []  # what schedules began, and its result
         self._command_counts: dict[bytes, int] = {}
         self._deliveries: dict[tuple[bytes, int], list[tuple[int, Notification]]] = {}
+        self._read: dict[bytes, Invocation | None] = {}
         self._started: set[bytes] = set()
 
     # ---- reads
@@ -94,7 +101,11 @@ class Turn:
     def invocation(self, id: bytes) -> Invocation | None:
         """Its counts of entries may be behind by what this turn appends; see ``entry_count``."""
         found = self.invocations.get(id, _ABSENT)
-        return self.view.invocation(id) if found is _ABSENT else found  # type: ignore[return-value]
+        if found is _ABSENT:
+            found = self._read.get(id, _ABSENT)
+            if found is _ABSENT:
+                found = self._read[id] = self.view.invocation(id)
+        return found  # type: ignore[return-value]
 
     def mailbox(self, address: Address) -> Mailbox:
         box = self.mailboxes.get(address)
@@ -122,6 +133,14 @@ class Turn:
             return entries[index - first :]
         return self.view.entries(id, index) + entries
 
+    def notification_count(self, id: bytes) -> int:
+        """How many notifications the journal of an invocation that exists holds by now."""
+        record = self.invocation(id)
+        assert record is not None
+        count = record.entry_count - record.command_count
+        added = self.entries.get(id)
+        return count if added is None else count + len(added[1]) - self._command_counts.get(id, 0)
+
     def state(self, address: Address) -> dict[str, bytes]:
         """A copy of a key's state."""
         state = dict(self.view.state(address))
@@ -132,6 +151,17 @@ class Turn:
                 else:
                     state[name] = value
         return state
+
+    def schedule(self, id: bytes) -> Schedule | None:
+        raw = self._schedule_row(keys.schedule(id))
+        return None if raw is None else decode_schedule(raw)
+
+    def schedule_count(self) -> int:
+        raw = self._schedule_row(keys.SCHEDULE_COUNT)
+        return 0 if raw is None else keys.unpack_number(raw)
+
+    def _schedule_row(self, key: bytes) -> bytes | None:
+        return self.rows[key] if key in self.rows else self.view.schedule_row(key)
 
     # ---- writes
 

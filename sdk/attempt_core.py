@@ -24,7 +24,13 @@ from perdure.journal.attempt import (
     Start,
     Suspended,
 )
-from perdure.journal.entries import Command, Notification, Result
+from perdure.journal.entries import (
+    Command,
+    Completion,
+    Notification,
+    Outcome,
+    Result,
+)
 from perdure.journal.errors import (
     JournalMismatch,
     SdkInternalException,
@@ -120,6 +126,8 @@ class AttemptCore:
         replay = self.replay
         for index, notification in entries:
             replay.deliver(index, notification)
+            if self._proposed and type(notification) is Completion:
+                self._proposed.discard(notification.completion_id)
         if len(self._waiters) == 1:
             waiter = self._waiters[0]
             if not waiter.woken.done():
@@ -159,16 +167,10 @@ class AttemptCore:
 
     # ---- waiting --------------------------------------------------------------------------------
 
-    def wait_one(self, handle: Handle) -> Generator[Any, Any, None]:
-        """Return once a result for ``handle`` can be taken."""
-        if self.closed is None and self.replay.has(handle):
-            return
-        yield from self.wait({handle}, False)
-
     def take(self, handle: Handle) -> Result:
         """The result for ``handle``, which must be there."""
         if self.runs.issued:
-            self.runs.issued.pop(handle, None)
+            self.runs.issued.pop(handle, None)  # type: ignore[arg-type]
         return self.replay.take(handle)
 
     def wait(self, missing: set[Handle], all_of: bool) -> Generator[Any, Any, None]:
@@ -190,6 +192,7 @@ class AttemptCore:
             if progress is Progress.READY:
                 return
             if progress is Progress.CANCELLED:
+                self.runs.mark_awaited(missing)  # its closure need not run any more
                 yield from self._cancelled()
 
     def _cancelled(self) -> Generator[Any, Any, NoReturn]:
@@ -289,9 +292,7 @@ class AttemptCore:
             self.replay.issue(command)
         except JournalMismatch as e:
             self.mismatched(e)
-        if not self._flush_planned:
-            self._flush_planned = True
-            self.loop.call_soon(self._flush)
+        self._plan_flush()
         if self.replay.recorded_count > 1:
             self.went_live()
 
@@ -319,11 +320,17 @@ class AttemptCore:
                 self._parked = False
                 self.loop.call_soon(self._speak_for_parked)
 
-    def propose(self, proposal: ProposeRun) -> None:
+    def propose(self, completion_id: int, result: Outcome) -> None:
         """The result of a run. Its command is out already, so nothing else has to be flushed."""
         if self.closed is not None:
             return
-        self._proposed.add(proposal.completion_id)
+        if self._waits_only_for(completion_id):
+            self.replay.take_proposed(completion_id, result)
+            self.deliver(())
+            self._plan_flush()  # behind the handler's next turn
+            return
+        self._proposed.add(completion_id)
+        proposal = ProposeRun(completion_id, result)
         if self._closing and self._waiters and not self.runs.executing:
             self._suspend([*self._drain(), proposal])
             return
@@ -334,6 +341,17 @@ class AttemptCore:
                 self._announced = set(waiter.missing)
                 frames.append(AwaitingOn(awaiting(waiter.missing, waiter.all_of)))
         self.sink.emit(tuple(frames))
+
+    def _waits_only_for(self, completion_id: int) -> bool:
+        """Whether the handler does nothing but wait for this run, and nothing it proposed is still on
+        its way: then it may go on ahead of the runtime. (A plain function's thread may not: what it
+        does next would leave too late.)"""
+        if self._closing or self.runs.executing or self._proposed or len(self._waiters) != 1:
+            return False
+        if self.start.protocol_version:
+            return False  # a server elsewhere gives results back in its own order
+        missing = self._waiters[0].missing
+        return len(missing) == 1 and completion_id in missing and self.thread == get_ident()
 
     def fail(self, failed: Failed) -> None:
         """End the attempt with an error that is not an answer."""
@@ -367,6 +385,11 @@ class AttemptCore:
         frames = self.replay.outgoing
         self.replay.outgoing = []
         return frames
+
+    def _plan_flush(self) -> None:
+        if not self._flush_planned:
+            self._flush_planned = True
+            self.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         """The handler waits for something foreign: commands must not linger."""

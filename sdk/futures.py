@@ -60,7 +60,7 @@ class DurableFuture(RestateDurableFuture[T]):
         if self._value is not _UNSET:
             return self._value  # type: ignore[no-any-return]
         if self._result is None:
-            yield from self._attempt.wait_one(self.handle)
+            yield from self._attempt.wait({self.handle}, False)
             if self._result is None:  # another await of the same future may have been first
                 self._result = self._attempt.take(self.handle)
         result = self._result

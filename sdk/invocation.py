@@ -50,6 +50,7 @@ from perdure.journal.schema import ServiceType
 from perdure.logcontext import logger
 from perdure.promises import Promise
 from perdure.runs import (
+    BY_INVOCATION,
     PendingRun,
     RunPolicy,
     check_action,
@@ -233,7 +234,7 @@ class InvocationContext(Caller, WorkflowContext, WorkflowSharedContext):
                 f"run {name!r}: the third argument of run_typed is a RunOptions, not"
                 f" {type(options).__qualname__}; arguments of the closure come after it"
             )
-        policy = policy_of_options(options)
+        policy = BY_INVOCATION if options is _NO_OPTIONS else policy_of_options(options)
         run_serde = serde_for(action, options.serde, options.type_hint)
         return self._run(name, closure(action, args, kwargs), run_serde, policy)
 

@@ -19,7 +19,7 @@ import msgspec
 from perdure.context import RunOptions
 from perdure.current import InsideRun, operating_for
 from perdure.failures import failed, failure_of, representation
-from perdure.journal.attempt import Barrier, Frame, ProposeRun
+from perdure.journal.attempt import Barrier, Frame
 from perdure.journal.entries import Value
 from perdure.journal.errors import (
     RetryableError,
@@ -39,6 +39,7 @@ _GENERATOR_FLAGS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _INITIAL_INTERVAL_MS = 50  # what holds where a run's options set other retry fields
 _MAX_INTERVAL_MS = 10_000
 _FACTOR = 2.0
+_NOTHING_GIVEN = (None,) * 5
 
 
 class RunPolicy(msgspec.Struct, frozen=True):
@@ -58,7 +59,7 @@ class RunPolicy(msgspec.Struct, frozen=True):
         return None if self.delays is None else next_delay_ms(self.delays, attempts)
 
 
-_BY_INVOCATION = RunPolicy()
+BY_INVOCATION = RunPolicy()
 
 
 def policy_of(
@@ -70,8 +71,8 @@ def policy_of(
 ) -> RunPolicy:
     """Options to policy: any field that is set brings the defaults of the others."""
     given = (max_attempts, max_duration, initial_interval, max_interval, factor)
-    if all(each is None for each in given):
-        return _BY_INVOCATION
+    if given == _NOTHING_GIVEN:
+        return BY_INVOCATION
     delays = RetryPolicy(
         initial_interval_ms=_millis(initial_interval, _INITIAL_INTERVAL_MS),
         factor=_FACTOR if factor is None else factor,
@@ -189,13 +190,13 @@ class Runs:
         self._pool = pool
         self._starting: dict[int, PendingRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self.issued: dict[Handle, PendingRun] = {}  # by completion id, not yet started
+        self.issued: dict[int, PendingRun] = {}  # by completion id, not yet started
         self.executing = 0  # barrier asked for, or running
 
     def barriers(self, missing: set[Handle]) -> list[Frame]:
         """Ask to start every awaited run that has no result and was not asked for before."""
         frames: list[Frame] = []
-        for handle in sorted(each for each in missing if type(each) is int and each in self.issued):
+        for handle in sorted(self.issued.keys() & missing):
             self._starting[handle] = self.issued.pop(handle)
             self.executing += 1
             frames.append(Barrier(handle))
@@ -251,7 +252,7 @@ class Runs:
         """The handler waits for these, if only among others."""
         if self.issued:
             for handle in handles:
-                if (run := self.issued.get(handle)) is not None:
+                if (run := self.issued.get(handle)) is not None:  # type: ignore[arg-type]
                     run.awaited = True
 
     def forgotten(self) -> list[str]:
@@ -279,9 +280,9 @@ class Runs:
             except Exception as e:
                 error = e
             else:
-                return attempt.propose(ProposeRun(completion_id, Value(content)))
+                return attempt.propose(completion_id, Value(content))
         if isinstance(error, TerminalError):
-            return attempt.propose(ProposeRun(completion_id, failure_of(error)))
+            return attempt.propose(completion_id, failure_of(error))
         if isinstance(error, KeyboardInterrupt):
             raise error
         self._failed(completion_id, run, error, attempt.sink.now_ms() - run.started_ms)
@@ -303,7 +304,7 @@ class Runs:
             if error.retry_after is not None:
                 delay_ms = _millis(error.retry_after, 0)
         if run.policy.gives_up(attempts, total_ms):
-            attempt.propose(ProposeRun(completion_id, failure_of(TerminalError(message, code))))
+            attempt.propose(completion_id, failure_of(TerminalError(message, code)))
             return
         ended = failed(code, error, message, delay_ms)
         attempt.fail(

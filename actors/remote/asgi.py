@@ -158,9 +158,11 @@ class AsgiStream:
         if self._is_over:
             return
         self._is_over = self._is_ended = self.is_aborted = True
-        self._drop()
         if self.is_started and self.task is not None:
             self.task.cancel()  # one that was not started would end without its clean-up
+            self._loop.call_soon(self._drop)  # a wake-up in the same turn would swallow the cancel
+        else:
+            self._drop()
 
     # The app's side.
 

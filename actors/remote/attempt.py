@@ -6,14 +6,10 @@ decides nothing about the invocation. Rules: service protocol 2.2, 2.4, 5.7, 5.8
 
 import asyncio
 from collections import deque
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 
-import msgspec
-
+from perdure.actors.remote.failures import MOST_TEXT, broken, refusal, within_reason
 from perdure.actors.remote.port import Headers, HttpRequest, Stream, Transport, TransportFailed
 from perdure.journal.attempt import (
-    Behavior,
     Ended,
     Failed,
     Frame,
@@ -48,14 +44,11 @@ from perdure.journal.wire.versions import content_type
 _CHUNK_BYTES = 256 << 10  # of replay that is encoded ahead of what the peer takes
 _SLOW_PEER_BYTES = 8 << 20  # of notifications that wait; then it is asked to suspend
 _SLOW_PEER_COUNT = 10_000  # and of those that wait behind a replay
-_BURST_BYTES = 8 << 20  # of frames that are told at once
+_BURST_BYTES, _BURST_COUNT = 8 << 20, 1_000  # of frames that are told at once
 _DRAIN_S = 5.0  # for the end of a response after its last frame
 _ERROR_TEXT_BYTES = 2048
 _SIGNAL = 0  # what notification_frame is given as the type of a signal: it knows better
 _ACKS_SINCE = 7
-_LONGEST_RETRY_AFTER_S = 86_400  # what claims to be down for longer is asked again after a day
-_LONGEST_RETRY_DELAY_MS = 100 * 365 * 86_400_000
-_TOO_DEEP = "[RT0025]"  # a retry would only do the same (protocol 5.5)
 
 
 class StreamAttempt:
@@ -204,7 +197,7 @@ class StreamAttempt:
                     "something else at this address?"
                 )
             return
-        self._refused = (_refusal(status, headers, self._sink.now_ms()), bytearray())
+        self._refused = (refusal(status, headers, self._sink.now_ms()), bytearray())
         self._end_input()  # many servers read the whole request before they answer
         self._drain()
 
@@ -224,7 +217,7 @@ class StreamAttempt:
         size_bytes = 0
         try:
             for raw in raw_frames:
-                if size_bytes >= _BURST_BYTES:
+                if size_bytes >= _BURST_BYTES or len(frames) == _BURST_COUNT:
                     self._sink.emit(tuple(frames))
                     frames, size_bytes = [], 0
                 frame = self._read(raw)
@@ -235,7 +228,7 @@ class StreamAttempt:
             if too_large is not None:
                 raise too_large
         except ProtocolError as error:
-            frames.append(_broken(error))
+            frames.append(broken(error))
             return self._finish(frames, abort=True)
         if frames:
             self._sink.emit(tuple(frames))
@@ -245,7 +238,7 @@ class StreamAttempt:
     def on_end(self) -> None:
         self._stop_draining()
         if self._refused is not None:
-            return self._tell_refusal()
+            return self._tellrefusal()
         where = "" if self._reader.is_between_frames else ", in the middle of a frame"
         self._fail(
             f"[RT0010] the deployment ended its response before the attempt was over{where}; expected "
@@ -255,7 +248,7 @@ class StreamAttempt:
     def on_failed(self, error: TransportFailed) -> None:
         self._stop_draining()
         if self._refused is not None:
-            return self._tell_refusal()
+            return self._tellrefusal()
         self._fail(f"[RT0010] {error}")
 
     def _go_on(self) -> None:
@@ -275,8 +268,8 @@ class StreamAttempt:
             self._propose(frame.completion_id, raw.flags)
         elif type(frame) is Suspended:
             return Suspended(frame.awaiting, self._seen_count())
-        elif type(frame) is Failed and (frame.next_retry_delay_ms or 0) > _LONGEST_RETRY_DELAY_MS:
-            return msgspec.structs.replace(frame, next_retry_delay_ms=_LONGEST_RETRY_DELAY_MS)
+        elif type(frame) is Failed:
+            return within_reason(frame)
         return frame
 
     def _expect(self, command: Command) -> None:
@@ -325,9 +318,9 @@ class StreamAttempt:
 
     def _fail(self, message: str) -> None:
         if not self._over:
-            self._finish([Failed(500, message)], abort=True)
+            self._finish([Failed(500, message[:MOST_TEXT])], abort=True)
 
-    def _tell_refusal(self) -> None:
+    def _tellrefusal(self) -> None:
         if self._over or self._refused is None:
             return
         failed, text = self._refused
@@ -351,49 +344,6 @@ class StreamAttempt:
 
     def _drained(self) -> None:
         if self._refused is not None:
-            self._tell_refusal()
+            self._tellrefusal()
         else:
             self._stream.abort()
-
-
-def _broken(error: ProtocolError) -> Failed:
-    """The peer broke the protocol."""
-    text = str(error)
-    behavior = Behavior.PAUSE if text.startswith(_TOO_DEEP) else Behavior.RETRY
-    return Failed(error.code, text, behavior=behavior)
-
-
-def _refusal(status: int, headers: Headers, now_ms: int) -> Failed:
-    """An HTTP status that is not 2xx; none of them is terminal (protocol 2.2)."""
-    if status in (429, 503):
-        delay_ms = _retry_after_ms(headers, now_ms)
-        message = f"[RT0023] the deployment is overloaded (HTTP {status})"
-        return Failed(status, message, next_retry_delay_ms=delay_ms)
-    if status in (502, 504):
-        return Failed(status, f"[RT0010] the deployment is unavailable (HTTP {status})")
-    if status == 413:
-        return Failed(status, "[RT0019] the deployment refuses a request of this size (HTTP 413)")
-    if status == 415:
-        message = "[RT0015] the deployment does not speak this protocol version any more (HTTP 415)"
-        return Failed(status, message, counts=False)
-    return Failed(500, f"[RT0012] the deployment answered with HTTP {status}")
-
-
-def _retry_after_ms(headers: Headers, now_ms: int) -> int | None:
-    """Whole seconds, or a date that is not over yet; None for anything else. At most a day.
-
-    Zero is no delay to honour either: a deployment that is down would be asked without a pause.
-    """
-    found = next((value for name, value in headers if name == "retry-after"), "").strip()
-    longest_ms = _LONGEST_RETRY_AFTER_S * 1000
-    if found.isascii() and found.isdigit():
-        delay_ms = longest_ms if len(found) > 9 else min(int(found) * 1000, longest_ms)
-        return delay_ms or None
-    try:
-        date = parsedate_to_datetime(found)
-        if date.tzinfo is None:  # "-0000"
-            date = date.replace(tzinfo=UTC)
-        delay_ms = int(date.timestamp() * 1000) - now_ms
-    except (ValueError, OverflowError, IndexError, TypeError):
-        return None
-    return min(delay_ms, longest_ms) if delay_ms > 0 else None

@@ -13,10 +13,12 @@ import msgspec
 from perdure.actors.registry import Place, Registry
 from perdure.actors.remote.attempt import StreamAttempt
 from perdure.actors.remote.port import Headers, Transport
-from perdure.journal.attempt import Attempt, Deployment, Sink, Start
+from perdure.journal.attempt import Attempt, Deployment, Failed, Sink, Start
 from perdure.journal.entries import Input
 from perdure.journal.errors import PerdureError
+from perdure.journal.events import Destination, Nowhere
 from perdure.journal.records import Invocation
+from perdure.journal.requests import At, DeploymentChoice, Which
 from perdure.journal.schema import Service
 from perdure.journal.wire.versions import NEWEST, content_type, negotiate
 
@@ -125,13 +127,29 @@ class Deployments:
             )
         return Place(id, handler, version, spec.bidi and handler.inactivity_timeout_ms > 0)
 
+    def destination(self, record: Invocation, choice: DeploymentChoice) -> Destination | Nowhere:
+        """Where an operator wants the next attempt of an invocation, or of one made from it."""
+        latest = choice is Which.LATEST or (choice is Which.KEEP and not record.pinned)
+        if isinstance(choice, At):
+            id = choice.deployment_id
+        else:
+            id = self._registry.home(record.service) if latest else record.deployment_id
+        handler = self._registry.handler(record.service, record.handler, id)
+        if handler is None:
+            return Nowhere()
+        if not id:
+            return Destination(handler, is_latest=latest)
+        spec, _ = self._remote[id]
+        version = negotiate(spec.oldest, spec.newest, self._options.newest_version) or 0
+        return Destination(handler, id, spec.oldest, spec.newest, version, latest)
+
     def start(self, start: Start, sink: Sink) -> Attempt:
         """Begin an attempt where ``start`` says."""
         if not start.deployment_id:
             return self._in_process.start(start, sink)
         found = self._remote.get(start.deployment_id)
         if found is None:
-            raise Undeployed(f"[RT0011] deployment {start.deployment_id} was removed")
+            return Refused(sink, f"[RT0011] deployment {start.deployment_id} was removed")
         spec, transport = found
         return StreamAttempt(
             start,
@@ -165,3 +183,23 @@ def _trace(start: Start) -> Headers:
     first = start.entries[0]
     assert type(first) is Input, "entry 0 of a journal is its Input"
     return tuple(pair for pair in first.headers if pair[0] in _TRACE_HEADERS)
+
+
+class Refused:
+    """An attempt at a deployment that went between the decision and the commit."""
+
+    def __init__(self, sink: Sink, message: str) -> None:
+        failed = Failed(500, message, counts=False)
+        self._telling = asyncio.get_running_loop().call_soon(sink.emit, (failed,))
+
+    def deliver(self, entries: object) -> None:
+        """Nobody is there to take it."""
+
+    def pass_barrier(self, completion_id: int) -> None:
+        """There are none."""
+
+    def close_input(self) -> None:
+        """The failure is on its way."""
+
+    def abort(self) -> None:
+        self._telling.cancel()

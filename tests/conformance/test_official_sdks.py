@@ -1,21 +1,36 @@
 """Unmodified programs on the official SDKs, as deployments of `perdure up`: the conformance suite.
 
-What the suite may not ask yet: `without_sql.LEFT_OUT`. PROFILES in the environment chooses others, comma
-separated. The JavaScript programs want NODE_PATH-like help: CONF_HOME/npm, where run.sh installs the SDK.
+The JavaScript SDK is found through CONF_NPM, a folder with node_modules. Other profiles than these by hand:
+PROFILES in the environment, comma separated.
 """
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.conformance import shared_suite
 
-PROFILES = os.environ.get("PROFILES", "default,suspend,reqres,lazy,policy,killpolicy,signing")
+PYTHON_PROFILES = "default,suspend,reqres,lazysuspend,policy,killpolicy,signing,durable"
+JAVASCRIPT_PROFILES = "default,suspend"
 
 
-@pytest.mark.parametrize("profile", PROFILES.split(","))
+def _chosen(profiles: str) -> list[str]:
+    return os.environ.get("PROFILES", profiles).split(",")
+
+
+@pytest.mark.parametrize("profile", _chosen(PYTHON_PROFILES))
 def test_the_official_python_sdk_runs_on_perdure(profile: str, tmp_path: Path) -> None:
     shared_suite.require()
     more = {"CONF_SERVICES_LANG": "py"}
+    shared_suite.run("perdure.json", profile, ["without_sql"], tmp_path, more)
+
+
+@pytest.mark.parametrize("profile", _chosen(JAVASCRIPT_PROFILES))
+def test_the_official_javascript_sdk_runs_on_perdure(profile: str, tmp_path: Path) -> None:
+    shared_suite.require()
+    if shutil.which("node") is None or "CONF_NPM" not in os.environ:
+        pytest.skip("needs node, and CONF_NPM: a folder with @restatedev/restate-sdk")
+    more = {"CONF_SERVICES_LANG": "js"}
     shared_suite.run("perdure.json", profile, ["without_sql"], tmp_path, more)

@@ -23,6 +23,7 @@ moments = st.integers(0, 2**62)
     [
         (keys.TIMER_LOW_WATER, "10" + b"timer-low-water".hex()),
         (keys.LAST_ARRIVAL, "10" + b"last-arrival".hex()),
+        (keys.SCHEDULE_COUNT, "10" + b"schedule-count".hex()),
         (keys.invocation(ID), "20" + ID.hex()),
         (keys.journal(ID, 258), "21" + ID.hex() + "00000102"),
         (keys.active(ID), "22" + ID.hex()),
@@ -37,6 +38,7 @@ moments = st.integers(0, 2**62)
             keys.expiry(0x1234, ExpiryKind.INVOCATION, ID),
             "41" + "0000000000001234" + "01" + ID.hex(),
         ),
+        (keys.schedule(ID), "60" + ID.hex()),
     ],
 )
 def test_a_key_has_these_bytes_for_ever(key: bytes, expected: str) -> None:
@@ -44,7 +46,8 @@ def test_a_key_has_these_bytes_for_ever(key: bytes, expected: str) -> None:
 
 
 def test_kinds_have_these_numbers_for_ever() -> None:
-    assert [(k.name, k.value) for k in TimerKind] == [("START", 0), ("SLEEP", 1), ("RETRY", 2)]
+    kinds = [("START", 0), ("SLEEP", 1), ("RETRY", 2), ("SCHEDULE", 3)]
+    assert [(k.name, k.value) for k in TimerKind] == kinds
     assert [(k.name, k.value) for k in ExpiryKind] == [("JOURNAL", 0), ("INVOCATION", 1)]
 
 
@@ -108,5 +111,6 @@ def test_later_arrivals_and_indexes_sort_behind(arrival: int) -> None:
 
 def test_no_two_tables_share_a_first_byte() -> None:
     tags = [keys.META, keys.INVOCATION, keys.JOURNAL, keys.ACTIVE, keys.STATE, keys.INBOX]
-    tags += [keys.PROMISE, keys.TIMER, keys.EXPIRY]
-    assert [t.hex() for t in tags] == ["10", "20", "21", "22", "30", "31", "32", "40", "41"]
+    tags += [keys.PROMISE, keys.TIMER, keys.EXPIRY, keys.SCHEDULE]
+    known = ["10", "20", "21", "22", "30", "31", "32", "40", "41", "60"]
+    assert [t.hex() for t in tags] == known

@@ -29,7 +29,7 @@ from perdure.journal.entries import (
     Value,
     Void,
 )
-from perdure.journal.events import AbortAttempt, Complete, Deliver, PassBarrier
+from perdure.journal.events import AbortAttempt, Complete, Deliver, PassBarrier, StartAttempt
 from perdure.journal.records import RUNNING, BackingOff, Completed
 from perdure.journal.requests import Op
 from perdure.journal.turn import Step
@@ -84,6 +84,30 @@ def test_a_run_result_is_stored_and_then_given_back() -> None:
     assert m.did(Deliver) == [Deliver(id, 1, ((2, done),))]
     m.burst(id, Run(2), ProposeRun(2, Failure(500, "no")))
     assert m.journal(id)[-1] == Completion(2, Failure(500, "no"))
+
+
+def test_a_run_result_that_the_handler_took_is_only_stored() -> None:
+    m = Machine()
+    id = m.request(GREET)
+    m.burst(id, Run(1), Barrier(1))
+    m.burst(id, ProposeRun(1, Value(b"r"), given_count=0), Run(2), Barrier(2))
+    assert m.journal(id)[1:] == [Run(1), Completion(1, Value(b"r")), Run(2)]
+    assert m.acts == [PassBarrier(id, 1, 2)]
+    m.burst(id, Sleep(3, NOW_MS), ProposeRun(2, Value(b"s"), given_count=2))
+    assert m.did(Deliver) == [Deliver(id, 1, ((5, Completion(3, Void())),))]
+    assert m.record(id).attempt == 1
+
+
+def test_a_result_taken_before_a_signal_on_its_way_is_stored_and_the_attempt_begins_anew() -> None:
+    m = Machine()
+    id = m.request(GREET)
+    m.burst(id, Run(1), Barrier(1))
+    m.operate(id, Op.CANCEL)
+    m.burst(id, ProposeRun(1, Value(b"r"), given_count=0), Run(2), OUT, Ended())
+    cancel, done = Signal(1, Void()), Completion(1, Value(b"r"))
+    assert m.journal(id)[1:] == [Run(1), cancel, done]
+    assert m.acts == [AbortAttempt(id), StartAttempt(id, 2)]
+    assert m.status(id) == RUNNING
 
 
 def test_the_end_gives_the_last_output_to_everyone() -> None:

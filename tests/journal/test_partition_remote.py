@@ -6,6 +6,7 @@ from perdure.journal.attempt import Behavior, Ended, Frame, ProposeRun
 from perdure.journal.entries import (
     Call,
     ClearAllState,
+    GetEagerState,
     Output,
     Run,
     SetState,
@@ -54,9 +55,15 @@ def test_an_attempt_in_this_process_names_no_deployment_and_is_pinned_all_the_sa
     [
         (GREET, Call(1, 2, "Nobody", "home", "", b"")),
         (GREET, SetState("k", b"v")),
+        (GREET, GetEagerState("k", None)),
         (GET, ClearAllState()),
     ],
-    ids=["unknown callee", "state of a plain service", "write in a shared handler"],
+    ids=[
+        "unknown callee",
+        "eager read of a plain service",
+        "state of a plain service",
+        "write in a shared handler",
+    ],
 )
 def test_what_a_deployment_may_not_ask_for_is_tried_again(target: object, frame: Frame) -> None:
     m = Machine()

@@ -107,6 +107,7 @@ class Lab:
         self.barriers: list[int] = []
         self._suspended: Suspended | None = None
         self._told = 0  # entries that the running attempt was given or wrote
+        self._taken: set[int] = set()  # indexes of results that it took by itself
         self._given_commands = 0
         self.over: asyncio.Future[None] | None = None
 
@@ -128,12 +129,19 @@ class Lab:
             return
         for frame in frames:
             self._take(frame)
+            if number != self.attempt_count:
+                return
         self._deliver()
 
     def _take(self, frame: Frame) -> None:
         match frame:
             case ProposeRun():
+                told = sum(isinstance(entry, Notification) for entry in self.entries)
+                if frame.given_count is not None:
+                    self._taken.add(len(self.entries))
                 self.entries.append(Completion(frame.completion_id, frame.result))
+                if frame.given_count not in (None, told):
+                    self.open()
             case Barrier():
                 self.barriers.append(frame.completion_id)
                 if not self.hold_barriers:
@@ -261,7 +269,7 @@ class Lab:
         news = [
             (index, entry)
             for index, entry in enumerate(self.entries)
-            if index >= self._told and isinstance(entry, Notification)
+            if index >= self._told and isinstance(entry, Notification) and index not in self._taken
         ]
         self._told = len(self.entries)
         if news and number == self.attempt_count:

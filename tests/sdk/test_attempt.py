@@ -17,7 +17,7 @@ from perdure.context import (
     WorkflowContext,
     WorkflowSharedContext,
 )
-from perdure.journal.attempt import AwaitingOn, Ended
+from perdure.journal.attempt import AwaitingOn, Barrier, Ended, ProposeRun
 from perdure.journal.entries import (
     ClearAllState,
     ClearState,
@@ -30,6 +30,7 @@ from perdure.journal.entries import (
     InvocationId,
     Outcome,
     Output,
+    Run,
     SendSignal,
     SetState,
     Signal,
@@ -550,6 +551,53 @@ def test_run_that_executes_is_proposed_before_the_attempt_suspends() -> None:
         _, suspended = next(b for b in lab.bursts if type(b[0]).__name__ == "ProposeRun")
         assert type(suspended).__name__ == "Suspended"
 
+    asyncio.run(run())
+
+
+def test_awaited_run_and_what_follows_leave_in_one_burst() -> None:
+    service = Service("Steps")
+
+    @service.handler()
+    async def go(ctx: Context) -> int:
+        return await ctx.run_typed("a", lambda: 1) + await ctx.run_typed("b", lambda: 2)
+
+    async def run() -> None:
+        lab = Lab([service], "Steps/go")
+        assert value(await lab.run()) == 3
+        assert lab.bursts == [
+            (Run(1, "a"), Barrier(1)),
+            (ProposeRun(1, Value(b"1"), 0), Run(2, "b"), Barrier(2)),
+            (ProposeRun(2, Value(b"2"), 1), Output(Value(b"3")), Ended()),
+        ]
+
+    asyncio.run(run())
+
+
+def test_result_taken_before_a_cancellation_on_its_way_is_taken_again_in_the_order_of_the_journal() -> (
+    None
+):
+    service = Service("Steps")
+    seen: list[str] = []
+
+    @service.handler()
+    async def go(ctx: Context) -> str:
+        async def first() -> None:
+            lab.entries.append(Signal(1, Void()))  # stored, but not yet given to the attempt
+
+        for name in "ab":
+            try:
+                await ctx.run_typed(name, first if name == "a" else lambda: seen.append("ran b"))
+            except TerminalError:
+                return f"cancelled at {name}"
+            seen.append(f"past {name}")
+        return "done"
+
+    async def run() -> None:
+        assert value(await lab.run()) == "cancelled at a"
+        assert lab.attempt_count == 2
+        assert seen == ["past a"]  # by the first attempt, of which nothing else counts
+
+    lab = Lab([service], "Steps/go")
     asyncio.run(run())
 
 

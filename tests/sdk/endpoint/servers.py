@@ -1,4 +1,4 @@
-"""The official server as a child process, and `perdure serve` as another; both on free ports of 127.0.0.1.
+"""Servers as child processes, the official one and `perdure up`, and `perdure serve`; all on 127.0.0.1.
 
 The server is found by RESTATE_SERVER, or as `restate-server` on PATH. What npm installs under that name
 is a script that starts the program in the package for this platform, which is what gets our signals.
@@ -97,6 +97,18 @@ def official_server(
         wait_until_up(process, f"http://127.0.0.1:{admin}/health", log)
         wait_until_up(process, f"http://127.0.0.1:{ingress}/restate/health", log)
         yield f"http://127.0.0.1:{ingress}", f"http://127.0.0.1:{admin}"
+
+
+@contextlib.contextmanager
+def perdure_server(folder: Path, settings: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """As ``official_server``, with Perdure in its place."""
+    ingress, admin = (f"127.0.0.1:{port}" for port in free_ports(2))
+    log = folder / "server.log"
+    command = [sys.executable, "-m", "perdure", "up", "--data", str(folder / "data")]
+    command += ["--ingress", ingress, "--admin", admin]
+    with child(command, log, settings) as process:
+        wait_until_up(process, f"http://{admin}/health", log)
+        yield f"http://{ingress}", f"http://{admin}"
 
 
 @contextlib.contextmanager

@@ -1,15 +1,22 @@
-"""Our handlers behind the official server: samples and every feature of a context, in all ways it drives
-a deployment. Skipped where there is no official server (`official.find_server`).
+"""Our handlers behind a server, the official one and ours: samples and every feature of a context, in all
+ways a server drives a deployment. What needs the official server is skipped without it (`find_server`).
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.sdk.endpoint.official import PATIENCE_S, find_server, official_server, served
+from tests.sdk.endpoint.servers import (
+    PATIENCE_S,
+    find_server,
+    official_server,
+    perdure_server,
+    served,
+)
 
 HERE = Path(__file__).parent
 SAMPLES = HERE.parents[2] / "samples"
@@ -30,25 +37,40 @@ WAYS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "http1": ({}, {"use_http_11": True}),
 }
 
+# the same with `perdure up` as the server
+OURS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+    "ours": ({}, {}),
+    "ours-v6": ({"PERDURE_DEPLOYMENTS__NEWEST_PROTOCOL_VERSION": "6"}, {}),
+    "ours-suspending": ({"PERDURE_HANDLERS__INACTIVITY_TIMEOUT": "0s"}, {}),
+    "ours-http1": ({}, {"use_http_11": True}),
+}
+
 Ingress = Callable[..., Any]
+Server = AbstractContextManager[tuple[str, str]]
 
 
-@pytest.fixture(scope="module", params=list(WAYS))
+@pytest.fixture(scope="module", params=[*WAYS, *OURS])
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Of the ingress of a server that our services are registered with."""
-    binary = find_server()
-    if binary is None:
-        pytest.skip("there is no official server: set RESTATE_SERVER, or install it")
-    settings, registration = WAYS[request.param]
-    folder = tmp_path_factory.mktemp("official")
+    folder = tmp_path_factory.mktemp("server")
+    settings, registration = (WAYS | OURS)[request.param]
     with (
-        official_server(binary, folder, settings) as (ingress, admin),
+        _server(request.param, folder, settings) as (ingress, admin),
         served(folder, *SERVED, HERE / "program.py") as endpoint,
     ):
         body = {"uri": endpoint, **registration}
         answer = httpx.post(f"{admin}/deployments", json=body, trust_env=False, timeout=PATIENCE_S)
         assert answer.status_code == 201, answer.text
         yield ingress
+
+
+def _server(way: str, folder: Path, settings: dict[str, str]) -> Server:
+    if way in OURS:
+        return perdure_server(folder, settings)
+    binary = find_server()
+    if binary is None:
+        pytest.skip("there is no official server: set RESTATE_SERVER, or install it")
+    return official_server(binary, folder, settings)
 
 
 @pytest.fixture

@@ -1,0 +1,105 @@
+"""`perdure tree`: the supervision tree of a running server."""
+
+import time
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from perdure.gateway.cli_http import EPILOG, admin, admin_option, json_option, write_json
+from perdure.gateway.logs import escape
+from perdure.gateway.timeline import span_text
+
+_INTERVAL_S: Final = 1.0
+_COLUMNS: Final = ("STATE", "AGE", "RESTARTS", "MAIL", "WAITING", "ATTEMPTS", "LAST ERROR")
+
+
+@click.command(epilog=EPILOG)
+@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=200, show_default=True)
+@admin_option
+@json_option
+def tree(watch: bool, limit: int, url: str, as_json: bool) -> None:
+    """Show every actor with its state, age, restarts, last error and mailbox.
+
+    MAIL: messages that an actor has not taken. WAITING: invocations that wait for the key's lock.
+    """
+    if not watch:
+        found = _read(url, limit)
+        if as_json:
+            write_json(found)
+        else:
+            _console().print(_render(found))
+        return
+    if as_json:
+        raise click.UsageError("--watch is for people; call it again and again with --json")
+    with Live(_render(_read(url, limit)), console=_console(), auto_refresh=False) as live:
+        try:
+            while True:
+                time.sleep(_INTERVAL_S)
+                live.update(_render(_read(url, limit)), refresh=True)
+        except KeyboardInterrupt:
+            return
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
+
+
+def _read(url: str, limit: int) -> dict[str, Any]:
+    found: dict[str, Any] = admin("GET", url, "/tree", params={"limit": str(limit)})
+    return found
+
+
+def _render(found: dict[str, Any]) -> Table:
+    """A table whose first column is drawn as a tree."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("ACTOR", *_COLUMNS):
+        table.add_column(column, overflow="fold")
+    down = found["down"]
+    restarts = found["partition_restarts"]
+    limit, window_s = found["restart_limit"], found["restart_window_s"]
+    rule = f"engine ({found['strategy']}, at most {limit} restarts in {window_s:g} s)"
+    state = f"down: {down}" if down else "up"
+    table.add_row(*_cells(rule, state, "", restarts or "", "", "", "", ""))
+    actors = found["actors"]
+    for index, each in enumerate(actors):
+        table.add_row(*_row(each, _is_last(actors, index)))
+    hidden = found["actor_count"] - len(actors)
+    if hidden > 0:
+        table.add_row(*_cells(f"    and {hidden} more", *[""] * len(_COLUMNS)))
+    return table
+
+
+def _is_last(actors: list[dict[str, Any]], index: int) -> bool:
+    """Whether no sibling follows."""
+    level = actors[index]["level"]
+    for each in actors[index + 1 :]:
+        if each["level"] <= level:
+            return bool(each["level"] < level)
+    return True
+
+
+def _row(each: dict[str, Any], is_last: bool) -> list[Text]:
+    branch = "    " * each["level"] + ("└── " if is_last else "├── ")
+    name = each["actor"]
+    if each.get("service") is not None:
+        name = f"{each['service']}/{each['key']}" if each["key"] else each["service"]
+    return _cells(
+        branch + name,
+        each["state"],
+        span_text(each["age_s"] * 1000),
+        each["restarts"] or "",
+        each["mailbox_depth"] or "",
+        each["waiting_count"] or "",
+        each["attempt_count"] or "",
+        each["last_error"],
+    )
+
+
+def _cells(*values: object) -> list[Text]:
+    return [Text(escape(str(each))) for each in values]
