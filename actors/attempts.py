@@ -19,21 +19,27 @@ from perdure.journal.events import Deliver
 class OpenAttempt:
     """One attempt, as the partition sees it. Times are of the loop's clock, seconds."""
 
-    __slots__ = ("actor", "attempt", "awaiting", "closed_at_s", "id", "place", "quiet_since_s")
+    __slots__ = (
+        "actor", "attempt", "awaiting", "closed_at_s", "id", "place", "quiet_since_s", "runs_ahead",
+        "started_at_s",
+    )  # fmt: skip
 
-    def __init__(self, id: bytes, attempt: int, actor: Cell, place: Place, now_s: float) -> None:
+    def __init__(
+        self, id: bytes, attempt: int, actor: Cell, place: Place, now_s: float, runs_ahead: bool
+    ) -> None:
         self.id = id
+        self.runs_ahead = runs_ahead  # of the disk; others hear only what is durable
         self.attempt = attempt
         self.actor = actor
         self.place = place
-        self.quiet_since_s = now_s
+        self.started_at_s = self.quiet_since_s = now_s
         # when it was asked to suspend; one that hears nothing after its start is so from then on
         self.closed_at_s: float | None = None if place.bidi else now_s
         self.awaiting: Awaiting | None = None  # what it waits for, while it does
 
 
 class AfterCommit(msgspec.Struct, frozen=True):
-    """What an attempt outside this process is told, once everything decided before it is durable."""
+    """What an attempt is told once everything decided before it is durable."""
 
     opened: OpenAttempt
     message: Open | Deliver
@@ -98,10 +104,21 @@ class OpenAttempts:
         """How many attempts ``actor`` hosts."""
         return self._by_actor.get(actor, 0)
 
+    def counts_by_deployment(self) -> dict[str, int]:
+        """How many are open at each; "" is this process."""
+        counts: dict[str, int] = {"": 0}
+        for opened in self._open.values():
+            id = opened.place.deployment_id
+            counts[id] = counts.get(id, 0) + 1
+        return counts
+
     @property
     def waiting_count(self) -> int:
         """Attempts that wait and keep their coroutine."""
         return len(self._waiting)
+
+    def all(self) -> list[OpenAttempt]:
+        return list(self._open.values())
 
     def of(self, actor: Cell) -> Iterator[OpenAttempt]:
         """Those that ``actor`` hosts; for the rare case that it failed."""

@@ -122,6 +122,7 @@ class Engine(Operators):
                 self._random_bytes,
                 Outside(self._reply, self._complete, self._await_end, self._failed),
                 self.options.partition,
+                self.counts,
             )
             if self.schedules.declared is not None:
                 partition.submit(self._about_schedules(self.schedules.declared, None))
@@ -373,6 +374,7 @@ class Engine(Operators):
             None if invoke.delay_ms is None else now_ms + invoke.delay_ms,
             invoke.scope,
             invoke.limit_key,
+            invoke.trace if self.counts.observer is None else self.counts.trace_of(invoke),
         )
         return id, token, request
 

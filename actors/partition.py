@@ -194,13 +194,17 @@ class Partition:
         decided = step(self.tables, event)
         for act in decided.acts:
             if type(act) is Complete:
-                self._counts.end(self.tables.invocation(act.id), act.result)  # still as it was
+                self._counts.ended_by(act, self.tables.invocation(act.id))  # still as it was
         self.tables.apply(decided)
         later = [act for act in decided.acts if not self._perform_now(act)]
         if later or self.tables.has_open_writes:
             self.commits.add(later)
         while self._to_start and len(self.attempts) < self._options.open_attempts_limit:
             self._start_attempt(self._to_start.popleft())
+
+    def delayed_ids(self) -> list[bytes]:
+        """Running, but without an attempt until fewer are open."""
+        return [each.id for each in self._to_start]
 
     def has_room(self) -> bool:
         """Whether the disk has room for new work; asked at most once a second."""
@@ -259,10 +263,10 @@ class Partition:
         last = type(end)
         if last in (Ended, Suspended, Failed):
             self.attempts.remove(burst.id)
-            if last is Failed:
-                self._counts.failed_attempt(opened.place.handler.service)
         else:
             self.attempts.spoke(opened, self._loop.time())
+        if last is Failed or self._counts.observer is not None:
+            self._counts.heard(opened, burst.frames)
         self._frames(opened, burst.frames)
         if isinstance(end, AwaitingOn) and self.attempts.find(burst.id, burst.attempt) is opened:
             self.attempts.blocked(opened, end.awaiting)
@@ -315,11 +319,10 @@ class Partition:
         return True
 
     def _tell_attempt(self, opened: OpenAttempt, message: Open | Deliver) -> None:
-        """In this process at once, ahead of the disk; others hear only what is durable."""
-        if opened.place.deployment_id:
-            self.commits.add([AfterCommit(opened, message)])
-        else:
+        if opened.runs_ahead:
             opened.actor.deliver(message, self.cell)
+        else:
+            self.commits.add([AfterCommit(opened, message)])
 
     def _perform(self, act: Act | AfterCommit) -> None:
         """Acts that somebody outside can see; what they tell is durable."""
@@ -332,6 +335,7 @@ class Partition:
             case PassBarrier():
                 opened = self.attempts.find(act.id, act.attempt)
                 if opened is not None:
+                    self._counts.ran(act)
                     opened.actor.deliver(act, self.cell)
             case AfterCommit():
                 opened = act.opened
@@ -362,9 +366,11 @@ class Partition:
             start = make_start(self.tables, act.id, record, place, self._now_ms())
             now_s = self._loop.time()
             actor = self.directory.get(address, now_s)
-            opened = OpenAttempt(act.id, act.attempt, actor, place, now_s)
+            # a run that is recorded without a result is executed again without asking
+            ahead = not place.deployment_id or (place.may_run_ahead and not record.pinned)
+            opened = OpenAttempt(act.id, act.attempt, actor, place, now_s, ahead)
             self.attempts.add(opened)
-            self._counts.attempt(record.service)
+            self._counts.began(opened, record)
             self._tell_attempt(opened, Open(act.id, start))
         except Undeployed as error:
             self._loop.call_soon(self._undeployed, act.id, act.attempt, str(error))

@@ -14,13 +14,15 @@ from perdure.journal.schema import Handler, Service
 class Place(msgspec.Struct, frozen=True):
     """Where an attempt runs. ``deployment_id`` "" is this process, where nothing is encoded.
 
-    Not ``bidi``: the attempt hears nothing more after its start.
+    Not ``bidi``: the attempt hears nothing more after its start. ``may_run_ahead``: it may be told what is
+    not durable yet, as its runs wait for that.
     """
 
     deployment_id: str
     handler: Handler
     protocol_version: int = 0
     bidi: bool = True
+    may_run_ahead: bool = False
 
 
 class Registry:

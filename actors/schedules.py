@@ -31,6 +31,8 @@ from perdure.journal.schedules_requests import (
     Triggered,
     check,
     check_range,
+    is_name,
+    no_schedule,
 )
 
 _CHUNK = 100  # rows that are read at a time
@@ -50,7 +52,7 @@ class EngineSchedules:
     ) -> None:
         self._ask = ask
         self._running = running
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self.declared: Declare | None = None
 
     async def put(self, spec: Spec, replace: bool = False) -> Stored:
@@ -60,6 +62,8 @@ class EngineSchedules:
         return answer
 
     async def find(self, name: str) -> Schedule | None:
+        if not is_name(name):
+            return None
         raw = self._running().tables.schedule_row(keys.schedule(ids.schedule_id(name)))
         return None if raw is None else decode_schedule(raw)
 
@@ -82,7 +86,7 @@ class EngineSchedules:
         return await self._stored(Resume(name))
 
     async def trigger(self, name: str, asked_at_ms: int | None = None) -> str:
-        now_ms = self._now_ms() if asked_at_ms is None else asked_at_ms
+        now_ms = self.now_ms() if asked_at_ms is None else asked_at_ms
         answer = await self._change(Trigger(name, now_ms))
         assert isinstance(answer, Triggered)
         return format_invocation_id(answer.invocation)
@@ -95,7 +99,7 @@ class EngineSchedules:
         at_once: bool = False,
         asked_at_ms: int | None = None,
     ) -> int:
-        now_ms = self._now_ms() if asked_at_ms is None else asked_at_ms
+        now_ms = self.now_ms() if asked_at_ms is None else asked_at_ms
         check_range(from_ms, until_ms, now_ms)
         answer = await self._change(FillBack(name, from_ms, until_ms, at_once, now_ms))
         assert isinstance(answer, Filled)
@@ -111,6 +115,8 @@ class EngineSchedules:
 
     async def _change(self, ask: Ask) -> Answer:
         """Raises what the machine refuses."""
+        if isinstance(ask, Pause | Resume | Trigger | FillBack | Delete) and not is_name(ask.name):
+            raise no_schedule(ask.name)
         partition = self._running()
         if not partition.has_room():
             raise Overloaded("the disk is nearly full; free some space, nothing is lost")

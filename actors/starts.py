@@ -9,6 +9,7 @@ from perdure.journal.ids import format_invocation_id
 from perdure.journal.records import Invocation
 from perdure.journal.schema import Handler
 from perdure.journal.tables import Tables
+from perdure.journal.trace import of_attempt
 
 EAGER_STATE_BYTES = 32 << 20  # keys and values that are sent along; past it they are asked for
 
@@ -33,6 +34,7 @@ def make_start(tables: Tables, id: bytes, record: Invocation, place: Place, now_
         record.limit_key,
         place.deployment_id,
         place.protocol_version,
+        "" if record.trace is None else of_attempt(record.trace, id, record.attempt),
     )
 
 

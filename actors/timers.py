@@ -40,6 +40,10 @@ class Timers:
         self._handle_at_ms = 0
         self.low_water = low_water  # every row below it was fired
 
+    def __len__(self) -> int:
+        """How many are in memory."""
+        return len(self._heap)
+
     def start(self) -> None:
         self._refill()
         self._arm()

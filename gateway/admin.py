@@ -7,46 +7,51 @@ Rules: admin.md 1-3, 5, 6; reliability S4, S13.
 """
 
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
-import msgspec
 from aiohttp import hdrs, web
 
 from perdure.gateway import admin_routes as routes
+from perdure.gateway.admin_access import OPEN_OPERATIONS, Access
 from perdure.gateway.admin_answers import (
     bad_query,
     error,
     json_answer,
-    json_body,
-    misshapen,
     no_service,
-    not_json,
     text,
 )
 from perdure.gateway.admin_deployments import DeploymentOperations
+from perdure.gateway.admin_flow import FlowOperations
 from perdure.gateway.admin_inspection import Inspection
 from perdure.gateway.admin_invocations import InvocationOperations
 from perdure.gateway.admin_models import (
     entry_json,
     handler_json,
     invocation_json,
-    state_json,
     version_json,
 )
+from perdure.gateway.admin_openapi import OpenApiOperations
 from perdure.gateway.admin_operations import NO_INVOCATION
+from perdure.gateway.admin_schedules import ScheduleOperations
+from perdure.gateway.admin_state import StateOperations
 from perdure.gateway.console import api as console
 from perdure.gateway.console.meter import Meter
 from perdure.gateway.deployment_errors import DeploymentRefused
 from perdure.gateway.deployments import Registrar
+from perdure.gateway.loop_lag import LoopLag
+from perdure.gateway.metrics import Metrics
+from perdure.gateway.operator_book import OperatorBook
 from perdure.gateway.responses import refusal_of
 from perdure.gateway.settings import Settings
 from perdure.gateway.settings_sources import is_loopback, split_address
+from perdure.gateway.sql.endpoint import QueryEndpoint
+from perdure.gateway.sql.workers import Workers
 from perdure.journal.errors import BadId, PerdureError
 from perdure.journal.requests import Filter, Runtime
-from perdure.journal.schema import Service, ServiceType
 
 log = logging.getLogger("perdure.gateway.admin")
 
@@ -58,16 +63,7 @@ _COMPRESS_FROM_BYTES: Final = 1024
 _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
-_Operation: TypeAlias = Callable[..., Awaitable[web.Response]]
-
-
-class _Mutation(msgspec.Struct, frozen=True):
-    object_key: str
-    new_state: dict[str, list[int] | str]
-    version: str | None = None
-
-
-_decode_mutation = msgspec.json.Decoder(_Mutation).decode
+_Operation: TypeAlias = Callable[..., Awaitable[web.StreamResponse]]
 
 
 class Admin:
@@ -80,8 +76,14 @@ class Admin:
         ingress_url: str,
         registrar: Registrar | None = None,
         meter: Meter | None = None,
+        book: OperatorBook | None = None,
+        lag: LoopLag | None = None,
+        queries: Workers | None = None,
     ) -> None:
         self._runtime = runtime
+        self._access = Access(settings.admin)
+        self._requests_limit = settings.admin.concurrent_requests_limit
+        self._in_flight = 0
         self._deployments = DeploymentOperations(runtime, registrar, settings)
         self._has_console = settings.admin.console
         self._cluster_name = settings.deployments.cluster_name
@@ -92,30 +94,55 @@ class Admin:
         self._hosts = _LOOPBACK_NAMES | {bound.lower()} if is_loopback(bound) else None
         self.operations: dict[str, _Operation] = {
             "health": self._health,
-            "console": console.Console(runtime, settings.admin.request_size_limit_bytes, meter).handle,
+            "console": console.Console(
+                runtime, settings.admin.request_size_limit_bytes, meter
+            ).handle,
             "version": self._version,
             "cluster_health": self._cluster_health,
             "services": self._services,
             "service": self._service,
             "handlers": self._handlers,
             "handler": self._handler,
-            "state": self._state,
-            "mutate_state": self._mutate_state,
             "invocations": self._invocations,
             "invocation": self._invocation,
             "journal": self._journal,
             **self._deployments.operations,
             **InvocationOperations(runtime, registrar, self._size_limit_bytes).operations,
+            **FlowOperations(
+                runtime, book or OperatorBook(), self._size_limit_bytes, os.urandom
+            ).operations,
+            **OpenApiOperations(runtime, ingress_url).operations,
+            **StateOperations(runtime, self._size_limit_bytes).operations,
             **Inspection(runtime).operations,
+            **ScheduleOperations(runtime, self._size_limit_bytes).operations,
+            **Metrics(runtime, meter, lag).operations,
+            "query": QueryEndpoint(queries, self._size_limit_bytes).handle,
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if self._in_flight >= self._requests_limit:
+            response = error(429, f"{self._in_flight} requests are in flight; try again later")
+            response.headers[hdrs.RETRY_AFTER] = "1"
+            return response
+        self._in_flight += 1
+        try:
+            return await self._handle(request)
+        finally:
+            self._in_flight -= 1
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         refused = self._check_caller(request)
         if refused is not None:
             return refused
-        if self._has_console and console.is_ours(request.raw_path.partition("?")[0]):
+        path = request.raw_path.partition("?")[0]
+        found = routes.find(request.method, request.raw_path)
+        if not self._is_open(found, path):
+            refused = self._access.refuse(request)
+            if refused is not None:
+                return refused
+        if self._has_console and console.is_ours(path):
             return _compressed(await self._perform("console", (), request))
-        match routes.find(request.method, request.raw_path):
+        match found:
             case routes.Found(name=name, arguments=arguments):
                 response = await self._perform(name, arguments, request)
             case routes.WrongMethod(allow=allow):
@@ -126,9 +153,15 @@ class Admin:
                 return web.Response(status=404)
         return _compressed(response)
 
+    def _is_open(self, found: object, path: str) -> bool:
+        """Whether a stranger may ask: for health, and for the console's page, which has no data in it."""
+        if isinstance(found, routes.Found) and found.name in OPEN_OPERATIONS:
+            return True
+        return self._has_console and console.is_public(path)
+
     async def _perform(
         self, name: str, arguments: tuple[str, ...], request: web.BaseRequest
-    ) -> web.Response:
+    ) -> web.StreamResponse:
         try:
             return await self.operations[name](request, *arguments)
         except BadId as e:
@@ -199,35 +232,6 @@ class Admin:
             )
         return json_answer(handler_json(found))
 
-    # ---- state ----------------------------------------------------------------------------------
-
-    async def _state(self, request: web.BaseRequest, name: str, key: str) -> web.Response:
-        service = self._runtime.services().get(name)
-        if service is None:
-            return no_service(name)
-        if service.type is ServiceType.SERVICE:
-            return error(400, "Cannot read state for service type Service")
-        return json_answer(state_json(await self._runtime.state(name, key)))
-
-    async def _mutate_state(self, request: web.BaseRequest, name: str) -> web.Response:
-        body = await json_body(request, self._size_limit_bytes)
-        if isinstance(body, web.Response):
-            return body
-        try:
-            mutation = _decode_mutation(body)
-            new_state = {k: _state_value(v) for k, v in mutation.new_state.items()}
-        except msgspec.ValidationError as e:
-            return misshapen(e)
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
-            return not_json(e)
-        service = self._runtime.services().get(name)
-        refused = _refuse_mutation(service, name, new_state)
-        if refused is not None:
-            return refused
-        if service is not None:
-            await self._runtime.patch_state(name, mutation.object_key, new_state, mutation.version)
-        return web.Response(status=202)
-
     # ---- invocations ----------------------------------------------------------------------------
 
     async def _invocations(self, request: web.BaseRequest) -> web.Response:
@@ -262,35 +266,19 @@ class Admin:
 # ---- pure parts ----------------------------------------------------------------------------------
 
 
-def _compressed(response: web.Response) -> web.Response:
+def _compressed(response: web.StreamResponse) -> web.StreamResponse:
     """For clients that take it; small bodies are left alone, and what is compressed already."""
+    if not isinstance(response, web.Response):
+        return response  # it is on its way
     body = response.body
-    if isinstance(body, bytes) and len(body) >= _COMPRESS_FROM_BYTES and not response.headers.get(
-        hdrs.CONTENT_ENCODING
+    if (
+        isinstance(body, bytes)
+        and len(body) >= _COMPRESS_FROM_BYTES
+        and not response.headers.get(hdrs.CONTENT_ENCODING)
     ):
         response.headers[hdrs.VARY] = "accept-encoding"
         response.enable_compression()
     return response
-
-
-def _state_value(value: list[int] | str) -> bytes:
-    """Byte numbers, or a text that stands for its UTF-8. Raises ValidationError."""
-    if isinstance(value, str):
-        return value.encode()
-    try:
-        return bytes(value)
-    except ValueError:
-        raise msgspec.ValidationError("a state value must be a list of bytes, 0 to 255") from None
-
-
-def _refuse_mutation(
-    service: Service | None, name: str, new_state: dict[str, bytes]
-) -> web.Response | None:
-    if service is None:  # clearing what does not exist is harmless
-        return no_service(name) if new_state else None
-    if service.type is ServiceType.SERVICE:
-        return error(400, "Cannot modify state for service type Service")
-    return None
 
 
 def _host_name(host: str) -> str:

@@ -14,8 +14,7 @@ from perdure.gateway.admin_answers import error
 from perdure.gateway.settings import Admin, SettingsError
 from perdure.gateway.settings_sources import is_loopback, split_address
 
-# What a stranger may ask. Pages of the console hold no data; what they show they ask for with the token.
-OPEN_OPERATIONS: Final = frozenset({"health", "ui", "ui_file"})
+OPEN_OPERATIONS: Final = frozenset({"health"})  # which a stranger may ask for
 _SHORTEST_TOKEN: Final = 16
 _SCHEME: Final = "bearer"
 _HOW_TO: Final = (
@@ -56,7 +55,9 @@ def _read_token(settings: Admin) -> bytes:
     token, where = settings.token, "'admin.token'"
     if settings.token_file:
         if token:
-            raise SettingsError("'admin.token' and 'admin.token_file' are both set; keep one of them")
+            raise SettingsError(
+                "'admin.token' and 'admin.token_file' are both set; keep one of them"
+            )
         where = f"the file {settings.token_file} ('admin.token_file')"
         try:
             token = Path(settings.token_file).read_text(encoding="utf-8").strip()

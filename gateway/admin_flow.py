@@ -17,8 +17,9 @@ from perdure.journal.ids import format_subscription_id, parse_subscription_id, p
 from perdure.journal.requests import Runtime
 
 _Operation = Callable[..., Awaitable[web.Response]]
+_LARGEST_RULES_BYTES: Final = 16 << 20  # 10,000 rules with long descriptions
+_LARGEST_BODY_BYTES: Final = 64 << 10  # what is kept of each cluster and subscription
 _BOOLEANS: Final = {"true": True, "false": False}
-_VQUEUE_VERBS: Final = ("pause", "resume")
 
 
 class FlowOperations:
@@ -31,7 +32,8 @@ class FlowOperations:
     ) -> None:
         self._runtime = runtime
         self._book = book
-        self._size_limit_bytes = size_limit_bytes
+        self._rules_limit_bytes = min(size_limit_bytes, _LARGEST_RULES_BYTES)
+        self._size_limit_bytes = min(size_limit_bytes, _LARGEST_BODY_BYTES)
         self._random_bytes = random_bytes
         self.operations: dict[str, _Operation] = {
             "put_rules": self._put_rules,
@@ -51,7 +53,7 @@ class FlowOperations:
     # ---- limits
 
     async def _put_rules(self, request: web.BaseRequest) -> web.Response:
-        bodies = await json_of(request, self._size_limit_bytes, list[limit_rules.RuleBody])
+        bodies = await json_of(request, self._rules_limit_bytes, list[limit_rules.RuleBody])
         if isinstance(bodies, web.Response):
             return bodies
         now_ms = _now_ms()
@@ -62,17 +64,13 @@ class FlowOperations:
         return json_answer([limit_rules.shown(each) for each in rules])
 
     async def _delete_rules(self, request: web.BaseRequest) -> web.Response:
-        bodies = await json_of(request, self._size_limit_bytes, list[limit_rules.Deletion])
+        bodies = await json_of(request, self._rules_limit_bytes, list[limit_rules.Deletion])
         if isinstance(bodies, web.Response):
             return bodies
         return json_answer(await self._book.change(lambda book: limit_rules.delete(book, bodies)))
 
-    async def _operate_vqueue(
-        self, request: web.BaseRequest, vqueue_id: str, verb: str
-    ) -> web.Response:
+    async def _operate_vqueue(self, request: web.BaseRequest, vqueue_id: str) -> web.Response:
         """Accepted for every id that can be one: without virtual queues there is none to pause."""
-        if verb not in _VQUEUE_VERBS:
-            return web.Response(status=404)
         try:
             parse_vqueue_id(vqueue_id)
         except BadId as e:

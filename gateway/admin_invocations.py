@@ -163,8 +163,6 @@ class InvocationOperations:
     # ---- batches
 
     async def _batch(self, request: web.BaseRequest, verb: str) -> web.Response:
-        if verb != RESTART and verb not in tuple(Op):
-            return web.Response(status=404)
         body = await json_of(request, self._size_limit_bytes, BatchBody)
         if isinstance(body, web.Response):
             return body

@@ -15,6 +15,7 @@ ROUTES: Final[tuple[tuple[str, str, str], ...]] = (
     ("GET", "/health", "health"),
     ("GET", "/version", "version"),
     ("GET", "/cluster-health", "cluster_health"),
+    ("POST", "/query", "query"),
     ("POST", "/deployments", "register"),
     ("GET", "/deployments", "deployments"),
     ("GET", "/deployments/{deployment_id}", "deployment"),
@@ -35,6 +36,7 @@ ROUTES: Final[tuple[tuple[str, str, str], ...]] = (
     ("GET", "/invocations/{invocation_id}/recording", "recording"),
     ("POST", "/invocations/{invocation_id}/fork", "fork"),
     ("GET", "/tree", "tree"),
+    ("GET", "/metrics", "metrics"),
     ("PATCH", "/invocations/{invocation_id}/cancel", "operate"),
     ("PATCH", "/invocations/{invocation_id}/kill", "operate"),
     ("PATCH", "/invocations/{invocation_id}/purge", "operate"),
@@ -42,11 +44,19 @@ ROUTES: Final[tuple[tuple[str, str, str], ...]] = (
     ("PATCH", "/invocations/{invocation_id}/pause", "operate"),
     ("PATCH", "/invocations/{invocation_id}/resume", "operate"),
     ("PATCH", "/invocations/{invocation_id}/restart-as-new", "restart_as_new"),
-    ("POST", "/internal/invocations_batch_operations/{operation}", "batch"),
-    ("POST", "/internal/services/{service}/serdes/{direction}/{serde}", "serde"),
+    ("POST", "/internal/invocations_batch_operations/cancel", "batch"),
+    ("POST", "/internal/invocations_batch_operations/kill", "batch"),
+    ("POST", "/internal/invocations_batch_operations/purge", "batch"),
+    ("POST", "/internal/invocations_batch_operations/purge-journal", "batch"),
+    ("POST", "/internal/invocations_batch_operations/pause", "batch"),
+    ("POST", "/internal/invocations_batch_operations/resume", "batch"),
+    ("POST", "/internal/invocations_batch_operations/restart-as-new", "batch"),
+    ("POST", "/internal/services/{service}/serdes/decode/{serde}", "serde"),
+    ("POST", "/internal/services/{service}/serdes/encode/{serde}", "serde"),
     ("PUT", "/limits/rules", "put_rules"),
     ("POST", "/limits/rules/bulk-delete", "delete_rules"),
-    ("POST", "/vqueues/{vqueue_id}/{verb}", "operate_vqueue"),
+    ("POST", "/vqueues/{vqueue_id}/pause", "operate_vqueue"),
+    ("POST", "/vqueues/{vqueue_id}/resume", "operate_vqueue"),
     ("POST", "/kafka-clusters", "create_cluster"),
     ("GET", "/kafka-clusters", "clusters"),
     ("GET", "/kafka-clusters/{cluster}", "cluster"),
@@ -56,6 +66,15 @@ ROUTES: Final[tuple[tuple[str, str, str], ...]] = (
     ("GET", "/subscriptions", "subscriptions"),
     ("GET", "/subscriptions/{subscription_id}", "subscription"),
     ("DELETE", "/subscriptions/{subscription_id}", "delete_subscription"),
+    ("GET", "/schedules", "schedules"),
+    ("POST", "/schedules", "create_schedule"),
+    ("GET", "/schedules/{schedule}", "schedule"),
+    ("PUT", "/schedules/{schedule}", "put_schedule"),
+    ("DELETE", "/schedules/{schedule}", "delete_schedule"),
+    ("PATCH", "/schedules/{schedule}/pause", "pause_schedule"),
+    ("PATCH", "/schedules/{schedule}/resume", "resume_schedule"),
+    ("POST", "/schedules/{schedule}/trigger", "trigger_schedule"),
+    ("POST", "/schedules/{schedule}/backfill", "backfill_schedule"),
     ("GET", "/openapi", "openapi"),
     ("GET", "/services/{service}/openapi", "service_openapi"),
 )
@@ -63,7 +82,7 @@ ROUTES: Final[tuple[tuple[str, str, str], ...]] = (
 
 class Found(msgspec.Struct, frozen=True):
     """``name`` of the operation; ``arguments``: the decoded segments at the `{}`, then the last
-    segment of an `operate` route."""
+    segment, where it is the verb of an operation with several."""
 
     name: str
     arguments: tuple[str, ...]
@@ -83,6 +102,7 @@ class OldVersion(msgspec.Struct, frozen=True):
 
 _SPLIT: Final = tuple((method, path[1:].split("/"), name) for method, path, name in ROUTES)
 _PREFIXES: Final = frozenset(f"v{each}" for each in range(OLDEST_API, NEWEST_API + 1))
+_WITH_VERB: Final = frozenset({"operate", "batch"})  # one operation behind several paths
 _OLD_PREFIX: Final = "v1"
 
 
@@ -104,7 +124,7 @@ def find(method: str, target: str) -> Found | WrongMethod | Unknown | OldVersion
         if arguments is None:
             continue
         if each == method:
-            return Found(name, (*arguments, pattern[-1]) if name == "operate" else arguments)
+            return Found(name, (*arguments, pattern[-1]) if name in _WITH_VERB else arguments)
         allowed.append(each)
     if not allowed:
         return Unknown()
@@ -127,7 +147,7 @@ def _match(pattern: list[str], segments: list[str]) -> tuple[str, ...] | None:
             # the key of a state may be empty, as the ingress accepts it
             if not found and expected != "{key}":
                 return None
-            arguments.append(unquote(found, errors="surrogateescape"))
+            arguments.append(unquote(found, errors="replace"))
         elif expected != found:
             return None
     return tuple(arguments)

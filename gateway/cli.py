@@ -33,6 +33,7 @@ _COMMANDS: Final = {
     "invocations": "perdure.gateway.cli_invocations:invocations",
     "journal": "perdure.gateway.cli_journal:journal",
     "replay": "perdure.gateway.cli_replay:replay",
+    "schedules": "perdure.gateway.cli_schedules:schedules",
     "serve": "perdure.gateway.serve:serve",
     "services": "perdure.gateway.cli_services:services",
     "sql": "perdure.gateway.cli_sql:sql",

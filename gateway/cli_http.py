@@ -28,10 +28,31 @@ F = TypeVar("F", bound=Callable[..., object])
 json_option: Callable[[F], F] = click.option(
     "--json", "as_json", is_flag=True, help="Write one JSON document, for machines."
 )
-admin_option: Callable[[F], F] = click.option(
+_url_option: Callable[[F], F] = click.option(
     "--url", envvar="PERDURE_ADMIN_URL", default="http://127.0.0.1:9070", show_default=True,
     metavar="URL", help="The admin API of the server. [env: PERDURE_ADMIN_URL]",
 )  # fmt: skip
+_TOKEN: Final = "perdure.gateway.cli_http.token"
+
+
+def _remember_token(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """For ``request``, so that no command has to hand it on."""
+    if value is not None:
+        context.meta[_TOKEN] = value.strip()
+
+
+_token_option: Callable[[F], F] = click.option(
+    "--token", envvar=["PERDURE_ADMIN_TOKEN", "PERDURE_ADMIN__TOKEN"], metavar="TOKEN",
+    expose_value=False, callback=_remember_token,
+    help="The admin API's token, where it has one. [env: PERDURE_ADMIN_TOKEN]",
+)  # fmt: skip
+
+
+def admin_option(command: F) -> F:
+    """`--url` and `--token`; the command gets the ``url``."""
+    return _url_option(_token_option(command))
+
+
 ingress_option: Callable[[F], F] = click.option(
     "--url", envvar="PERDURE_INGRESS_URL", default="http://127.0.0.1:8080", show_default=True,
     metavar="URL", help="The ingress of the server. [env: PERDURE_INGRESS_URL]",
@@ -63,6 +84,7 @@ def request(
 ) -> httpx.Response:
     """Send one request; any answer is returned. Raises Failure where none comes."""
     timeout = httpx.Timeout(read_timeout_s, connect=_CONNECT_TIMEOUT_S)
+    headers = with_token(headers)
     # a slash-free base and an encoded path: httpx leaves percent signs in it alone
     try:
         with httpx.Client(timeout=timeout, trust_env=False, verify=_tls(url)) as client:
@@ -79,6 +101,13 @@ def request(
     except httpx.HTTPError as e:
         reason = str(e) or type(e).__name__
         raise CannotConnect(f"the connection to {url} broke: {reason}") from e
+
+
+def with_token(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """The headers of a request to the admin API, with the token that the command was given."""
+    context = click.get_current_context(silent=True)
+    token = None if context is None else context.meta.get(_TOKEN)
+    return headers if token is None else {"authorization": f"Bearer {token}", **(headers or {})}
 
 
 def admin(

@@ -11,6 +11,7 @@ from perdure.gateway.cli_http import (
     admin,
     admin_option,
     error_text,
+    json_of,
     json_option,
     request,
     segment,
@@ -23,7 +24,7 @@ from perdure.gateway.cli_http import (
 
 @click.group(epilog=EPILOG)
 def invocations() -> None:
-    """List, show, cancel, kill, pause, resume and purge invocations."""
+    """List, show, cancel, kill, pause, resume, restart and purge invocations."""
 
 
 @invocations.command("list", epilog=EPILOG)
@@ -156,39 +157,89 @@ def _detail(value: Any) -> str:
             return str(value)
 
 
+_deployment_option = click.option(
+    "--deployment", metavar="WHERE", help="keep, latest, or the id of a deployment."
+)
+
+
 def _operation(verb: str, done: str, summary: str) -> None:
     @invocations.command(verb, epilog=EPILOG, help=summary)
     @click.argument("invocation_ids", nargs=-1, required=True, metavar="ID...")
     @admin_option
     @json_option
     def operate(invocation_ids: tuple[str, ...], url: str, as_json: bool) -> None:
-        outcomes = [_operate(url, verb, each) for each in invocation_ids]
-        if as_json:
-            write_json(outcomes)
-        for each in outcomes:
-            if not as_json and each["ok"]:
-                later = " soon" if each["status"] == 202 else ""
-                click.echo(f"{each['id']} {done}{later}")
-            elif not as_json:
-                click.echo(f"Error: {each['message']}", err=True)
-        failed = [each["status"] for each in outcomes if not each["ok"]]
-        if failed:
-            are_missing = all(status == NOT_FOUND for status in failed)
-            kind = cli.NotFound if are_missing else cli.Failure
-            raise click.exceptions.Exit(kind.exit_code)
+        _report([_operate(url, verb, each, {}) for each in invocation_ids], done, as_json)
 
 
-def _operate(url: str, verb: str, invocation_id: str) -> dict[str, Any]:
+@invocations.command(epilog=EPILOG)
+@click.argument("invocation_ids", nargs=-1, required=True, metavar="ID...")
+@_deployment_option
+@admin_option
+@json_option
+def resume(
+    invocation_ids: tuple[str, ...], deployment: str | None, url: str, as_json: bool
+) -> None:
+    """Start paused ones again; skip the back-off of failing ones.
+
+    What rests (paused, suspended) may go on in another deployment.
+    """
+    params = {} if deployment is None else {"deployment": deployment}
+    outcomes = [_operate(url, "resume", each, params) for each in invocation_ids]
+    _report(outcomes, "is resumed", as_json)
+
+
+@invocations.command(epilog=EPILOG)
+@click.argument("invocation_ids", nargs=-1, required=True, metavar="ID...")
+@click.option(
+    "--from", "from_index", type=click.IntRange(0), metavar="INDEX",
+    help="Take the journal up to this entry over, in place of the input alone.",
+)  # fmt: skip
+@_deployment_option
+@admin_option
+@json_option
+def restart(
+    invocation_ids: tuple[str, ...],
+    from_index: int | None,
+    deployment: str | None,
+    url: str,
+    as_json: bool,
+) -> None:
+    """Run completed ones again, as new ones; without WHERE on the latest deployment."""
+    given = {"from": from_index, "deployment": deployment}
+    params = {name: str(value) for name, value in given.items() if value is not None}
+    outcomes = [_operate(url, "restart-as-new", each, params) for each in invocation_ids]
+    _report(outcomes, "is restarted", as_json)
+
+
+def _report(outcomes: list[dict[str, Any]], done: str, as_json: bool) -> None:
+    """Tell each outcome; exits with an error where one failed."""
+    if as_json:
+        write_json(outcomes)
+    for each in outcomes:
+        if not as_json and each["ok"]:
+            later = " soon" if each["status"] == 202 else ""
+            new = f" as {each['new_invocation_id']}" if "new_invocation_id" in each else ""
+            click.echo(f"{each['id']} {done}{later}{new}")
+        elif not as_json:
+            click.echo(f"Error: {each['message']}", err=True)
+    failed = [each["status"] for each in outcomes if not each["ok"]]
+    if failed:
+        are_missing = all(status == NOT_FOUND for status in failed)
+        kind = cli.NotFound if are_missing else cli.Failure
+        raise click.exceptions.Exit(kind.exit_code)
+
+
+def _operate(url: str, verb: str, invocation_id: str, params: dict[str, str]) -> dict[str, Any]:
     path = f"/invocations/{segment(invocation_id)}/{verb}"
-    response = request("PATCH", url, path)
+    response = request("PATCH", url, path, params=params)
     outcome: dict[str, Any] = {"id": invocation_id, "status": response.status_code}
     if response.is_success:
-        return outcome | {"ok": True}
+        return outcome | {"ok": True} | (json_of(response, url) or {})
     return outcome | {"ok": False, "message": error_text(response, url)}
 
 
 _operation("cancel", "is cancelled", "Ask them to stop; their handlers can compensate.")
 _operation("kill", "is killed", "Stop them at once, without compensation.")
 _operation("pause", "is paused", "Hold them until they are resumed.")
-_operation("resume", "is resumed", "Start paused ones again; skip the back-off of failing ones.")
 _operation("purge", "is purged", "Forget completed ones and their results.")
+_operation("purge-journal", "has no journal now", "Forget the journals of completed ones.")

@@ -17,6 +17,7 @@ from perdure.gateway.cli_http import (
     write_json,
     write_table,
 )
+from perdure.gateway.logs import escape
 from perdure.gateway.timeline import Line, child_ids, clock, parse, span_text, timeline
 
 MOST_CHILDREN: Final = 50  # called invocations that are looked up for their times
@@ -38,9 +39,9 @@ def journal(invocation_id: str, full: bool, url: str, as_json: bool) -> None:
     write_fields(dict(head(info)))
     click.echo()
     write_table(*table(lines, full), "The journal is empty: purged, or not kept.")
-    for line in tail(info):
+    for error in tail(info):
         click.echo()
-        write_fields({"error": line} if full else dict([_labelled(line)]))
+        _write_error(error, full)
 
 
 def read(url: str, invocation_id: str) -> tuple[dict[str, Any], list[Line]]:
@@ -125,9 +126,12 @@ def tail(info: Mapping[str, Any]) -> Iterator[str]:
         yield f"{failure['message']} ({failure['code']})" + (f"\n{stack}" if stack else "")
 
 
-def _labelled(text: str) -> tuple[str, object]:
-    first, newline, _ = text.partition("\n")
-    return "last error", first + (" [--full shows the stack]" if newline else "")
+def _write_error(error: str, full: bool) -> None:
+    first, *stack = error.rstrip("\n").split("\n")
+    hint = " [--full shows the stack]" if stack and not full else ""
+    click.echo(f"last error  {escape(first)}{hint}")
+    for line in stack if full else ():
+        click.echo("    " + escape(line))
 
 
 def _cut(text: str, full: bool) -> str:

@@ -71,7 +71,7 @@ def registration(body: RegisterBody, force_by_default: bool) -> Registration:
         )
     if body.auth is not None:
         raise DeploymentRefused(
-            501, "'auth' is not supported; put a token into 'additional_headers' instead"
+            400, "'auth' is not supported; put a token into 'additional_headers' instead"
         )
     return Registration(
         uri=body.uri,
@@ -115,7 +115,7 @@ def patch(body: PatchBody) -> ServicePatch:
 
 
 def _lambda() -> DeploymentRefused:
-    return DeploymentRefused(501, "Lambda deployments ('arn') are not supported; register a 'uri'")
+    return DeploymentRefused(400, "Lambda deployments ('arn') are not supported; register a 'uri'")
 
 
 def _headers(given: dict[str, str] | None) -> Headers:

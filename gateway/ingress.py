@@ -39,7 +39,7 @@ from perdure.gateway.responses import (
 )
 from perdure.gateway.settings import Ingress as IngressSettings
 from perdure.gateway.wire import JSON, Cors, Reply, header_line
-from perdure.journal import entries
+from perdure.journal import entries, trace
 from perdure.journal.entries import Failure, Value
 from perdure.journal.errors import BadId, PerdureError
 from perdure.journal.requests import Accepted, Answer, Invoke, NotFound, NotReady, Output, Runtime
@@ -174,9 +174,11 @@ class Ingress:
         refusal = _check_rest(headers, route.query, delay)
         if refusal is not None:
             return self._refuse(request, refusal)
+        given = headers.get("traceparent")
         invoke = Invoke(
             handler, route.key, body, tuple(headers.items()), idempotency_key,
             delay if type(delay) is int else None,
+            trace=None if given is None else trace.parse(given),
         )  # fmt: skip
         if route.one_way:
             return self._sent(request, await self._runtime.send(invoke))

@@ -20,6 +20,8 @@ _SECRET: Final = (
     "password", "secret", "passphrase", "sasl.username", "sasl.jaas.config", "sasl.oauthbearer.config",
     "token.endpoint.url",
 )  # fmt: skip
+_MOST_CLUSTERS: Final = 1000
+_MOST_SUBSCRIPTIONS: Final = 1000
 _HIDDEN: Final = "***"
 _NAME: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=\-]+(?::[0-9]*)?\Z").match  # a URI's authority
 _DEFAULT_CLIENT: Final = "restate"  # as the official server calls itself
@@ -82,6 +84,8 @@ def create_cluster(book: Book, body: ClusterBody, now_ms: int) -> tuple[Book, Cl
         raise DeploymentRefused(
             409, f"kafka cluster '{body.name}' already exists in schema registry"
         )
+    if len(book.clusters) >= _MOST_CLUSTERS:
+        raise DeploymentRefused(409, f"there are {_MOST_CLUSTERS} Kafka clusters; remove one first")
     cluster = Cluster(body.name, body.properties, now_ms)
     return replace(book, clusters=(*book.clusters, cluster)), cluster
 
@@ -158,6 +162,10 @@ def create_subscription(
         raise coded(400, "META0009", f"invalid sink '{body.sink}': there is no such handler")
     if not found.handlers[handler].public:
         raise coded(400, "META0009", f"invalid sink '{body.sink}': the handler is private")
+    if len(book.subscriptions) >= _MOST_SUBSCRIPTIONS:
+        raise DeploymentRefused(
+            409, f"there are {_MOST_SUBSCRIPTIONS} subscriptions; remove one first"
+        )
     subscription = Subscription(id, cluster, topic, service, handler, body.options or {})
     return replace(book, subscriptions=(*book.subscriptions, subscription)), subscription
 

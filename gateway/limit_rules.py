@@ -19,6 +19,7 @@ _PATTERN: Final = rf"^{_COMPONENT}(?:/{_COMPONENT}){{0,2}}\Z"
 _matches = re.compile(_PATTERN).match
 
 Pattern = Annotated[str, msgspec.Meta(max_length=110)]
+Description = Annotated[str, msgspec.Meta(max_length=1024)]
 Version = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 
 
@@ -36,7 +37,7 @@ class Precondition(msgspec.Struct, frozen=True):
 class RuleBody(msgspec.Struct, frozen=True):
     pattern: Pattern
     limits: Limits = Limits()
-    description: str | None = None
+    description: Description | None = None
     disabled: bool = False
     precondition: Precondition = Precondition()
 

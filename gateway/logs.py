@@ -1,7 +1,8 @@
 """Structured logs on standard error: human lines or JSON lines, one record a line.
 
-Records carry ``invocation_id``, ``target`` and ``attempt``: a handler's lines by themselves, others by
-``logger.info(..., extra={...})``; ``stacktrace`` is shown as a traceback. What a replay logs is dropped.
+Records carry ``invocation_id``, ``target``, ``attempt`` and ``trace_id``: a handler's lines by
+themselves, others by ``logger.info(..., extra={...})``; ``stacktrace`` is shown as a traceback. What a
+replay logs is dropped.
 What users or callers wrote never reaches a terminal raw: control characters are escaped, and a
 traceback is indented so that no line of it can pass for a record. Source: reliability S17.
 """

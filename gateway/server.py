@@ -8,17 +8,22 @@ import asyncio
 import errno
 import logging
 import socket
+import ssl
 from typing import Final
 
 from aiohttp import http_parser, web
 
 from perdure.gateway.admin import Admin
+from perdure.gateway.admin_access import Access
 from perdure.gateway.connections import Server
 from perdure.gateway.console.meter import Meter
 from perdure.gateway.deployments import Registrar
 from perdure.gateway.ingress import Ingress
+from perdure.gateway.loop_lag import LoopLag
+from perdure.gateway.operator_book import OperatorBook
 from perdure.gateway.settings import Settings, SettingsError
-from perdure.gateway.settings_sources import is_loopback, split_address
+from perdure.gateway.settings_sources import split_address
+from perdure.gateway.sql.workers import Workers, workers_of
 from perdure.journal.requests import Runtime
 
 _BACKLOG: Final = 4096
@@ -35,8 +40,12 @@ class Gateway:
         servers: list[Server],
         ingress_url: str,
         admin_url: str,
+        lag: LoopLag,
+        queries: Workers | None,
     ) -> None:
         self._runners = runners
+        self._queries = queries
+        self._lag = lag
         self.servers = servers
         self.ingress_url = ingress_url
         self.admin_url = admin_url
@@ -46,48 +55,55 @@ class Gateway:
 
         A call that is cut goes on: only its caller has to attach again.
         """
+        self._lag.stop()
         for server in self.servers:
             server.is_draining = True
             await server.stop_sweeping()
         await asyncio.gather(*(runner.cleanup() for runner in self._runners))
+        if self._queries is not None:
+            await self._queries.close()
 
 
 async def start(
-    runtime: Runtime, settings: Settings, registrar: Registrar | None = None
+    runtime: Runtime,
+    settings: Settings,
+    registrar: Registrar | None = None,
+    book: OperatorBook | None = None,
 ) -> Gateway:
     """Listen on both ports. Raises SettingsError when an address cannot be had.
 
-    ``registrar``: None where no deployment can be registered.
+    ``registrar``: None where no deployment can be registered. ``book``: None keeps what operators set up
+    in memory.
     """
     _require_the_c_parser()
-    check_admin_address(settings)
-    if settings.admin.allow_remote:
-        address = settings.admin.bind
-        log.warning("other machines may use the admin API on %s, without a login", address)
+    access = Access(settings.admin)
     sockets = [_listen("ingress", settings.ingress.bind)]
     try:
         sockets.append(_listen("admin", settings.admin.bind))
     except SettingsError:
         sockets[0].close()
         raise
-    ingress_url, admin_url = (_url(each) for each in sockets)
-    meter = Meter()
+    contexts = (None, access.tls)
+    ingress_url, admin_url = (_url(each, tls) for each, tls in zip(sockets, contexts, strict=True))
+    meter, lag = Meter(), LoopLag()
+    lag.start()
+    queries = workers_of(runtime, settings, registrar, book)
     handlers = (
         meter.timed(Ingress(runtime, settings.ingress).handle),
-        Admin(runtime, settings, ingress_url, registrar, meter).handle,
+        Admin(runtime, settings, ingress_url, registrar, meter, book, lag, queries).handle,
     )
     runners, servers = [], []
-    for handler, each in zip(handlers, sockets, strict=True):
+    for handler, each, tls in zip(handlers, sockets, contexts, strict=True):
         server = Server(handler, settings.ingress)
         # aiohttp waits twice: for the handlers, then for each connection
         timeout_s = settings.engine.shutdown_timeout_ms / 2000
         runner = web.ServerRunner(server, shutdown_timeout=timeout_s)
         await runner.setup()
-        await web.SockSite(runner, each, backlog=_BACKLOG).start()
+        await web.SockSite(runner, each, backlog=_BACKLOG, ssl_context=tls).start()
         server.start_sweeping()
         runners.append(runner)
         servers.append(server)
-    return Gateway(runners, servers, ingress_url, admin_url)
+    return Gateway(runners, servers, ingress_url, admin_url, lag, queries)
 
 
 def _require_the_c_parser() -> None:
@@ -135,6 +151,7 @@ def _explain(name: str, address: str, error: OSError) -> str:
     return f"cannot listen on {address} ('{name}.bind'): {error.strerror}"
 
 
-def _url(sock: socket.socket) -> str:
+def _url(sock: socket.socket, tls: ssl.SSLContext | None) -> str:
     host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    scheme = "http" if tls is None else "https"
+    return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"

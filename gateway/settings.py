@@ -78,8 +78,11 @@ class Admin(msgspec.Struct, frozen=True):
     tls_certificate_file: str = ""
     tls_key_file: str = ""
     tls_client_ca_file: str = ""
+    concurrent_requests_limit: int = 1_000
     request_size_limit_bytes: Bytes = _named(32 * _MIB, "request_size_limit")
     console: bool = True
+    query_timeout_ms: Millis = _named(60 * _SECOND, "query_timeout")
+    query_memory_limit_bytes: Bytes = _named(256 * _MIB, "query_memory_limit")
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -139,6 +142,14 @@ class Deployments(msgspec.Struct, frozen=True):
     http1_connections_limit: int = 256
 
 
+class Tracing(msgspec.Struct, frozen=True):
+    """OpenTelemetry; needs the extra `perdure[otel]`. ``endpoint`` "": no spans are made."""
+
+    endpoint: str = ""
+    sample_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+    service_name: str = "perdure"
+
+
 class Log(msgspec.Struct, frozen=True):
     format: LogFormat = LogFormat.HUMAN
     level: LogLevel = LogLevel.INFO
@@ -155,6 +166,7 @@ class Settings(msgspec.Struct, frozen=True):
     engine: Engine = Engine()
     store: Store = Store()
     log: Log = Log()
+    tracing: Tracing = Tracing()
 
     def defaults(self) -> Defaults:
         """What the engine applies where neither handler nor service says otherwise."""

@@ -22,9 +22,11 @@ from perdure.embedded import System
 from perdure.gateway import server
 from perdure.gateway.deployments import Registrar
 from perdure.gateway.hosted import HostedApps
+from perdure.gateway.operator_book import BookFile, OperatorBook
 from perdure.gateway.remote import Remote
 from perdure.gateway.settings import Settings
 from perdure.gateway.targets import load_all
+from perdure.gateway.tracing_setup import attach, make_spans
 from perdure.journal.leveldb import LevelDBOptions, open_store
 from perdure.journal.store import SUSPICIOUS_FSYNC_US, Store
 
@@ -46,9 +48,16 @@ def run(settings: Settings, targets: list[str]) -> None:
         threads=settings.handlers.threads,
         remote=remote.options,
     )
+    spans = make_spans(settings.tracing)
+    if spans is not None:
+        attach(spans, system)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     _allow_many_files()
-    uvloop.run(_serve(settings, system, remote, HostedApps(loaded.apps)))
+    try:
+        uvloop.run(_serve(settings, system, remote, HostedApps(loaded.apps)))
+    finally:
+        if spans is not None:
+            spans.close()
 
 
 async def _serve(settings: Settings, system: System, remote: Remote, apps: HostedApps) -> None:
@@ -83,7 +92,8 @@ async def _serve_until(
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
         await registrar.settle()
-        gateway = await server.start(system.engine, settings, registrar)
+        book = OperatorBook(BookFile(settings.data))
+        gateway = await server.start(system.engine, settings, registrar, book)
         _tell(settings, system, gateway)
         try:
             await stopping.wait()

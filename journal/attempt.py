@@ -52,6 +52,7 @@ class Start(msgspec.Struct, frozen=True):
     limit_key: str | None = None
     deployment_id: str = ""  # "": handlers in this process, on this SDK
     protocol_version: int = 0  # of the service protocol; 0 where nothing is encoded
+    trace: str = ""  # `traceparent` of this attempt, where the invocation has a trace
 
 
 # ---- from the handler's side --------------------------------------------------------------------

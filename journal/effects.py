@@ -52,6 +52,7 @@ from perdure.journal.events import Entropy, SetTimer
 from perdure.journal.keys import MAX_TEXT_BYTES
 from perdure.journal.records import Address, Completed, Invocation, Promise, Waiter
 from perdure.journal.schema import Handler, HandlerType, ServiceType
+from perdure.journal.trace import of_callee
 from perdure.journal.turn import Turn
 
 NOT_FOUND = Failure(404, "not found")
@@ -77,6 +78,7 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
     address: Address
     entropy: Entropy
     in_process: bool = True
+    trace: str | None = None
 
     def waiter(self, completion_id: int) -> Waiter:
         return Waiter(self.id, completion_id, self.created_at_ms)
@@ -307,6 +309,7 @@ def _invoke(
         waiters=waiters,
         idempotency_key=None if keyed_run else command.idempotency_key,
         start_at_ms=start_at_ms,
+        trace=None if caller.trace is None else of_callee(caller.trace, caller.id),
     )
 
 

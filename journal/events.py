@@ -59,6 +59,7 @@ class Request(Shape, frozen=True):
     start_at_ms: int | None = None
     scope: str | None = None
     limit_key: str | None = None
+    trace: str | None = None
 
 
 class Frames(Shape, frozen=True):

@@ -83,6 +83,7 @@ def accept(
     start_at_ms: int | None = None,
     scope: str | None = None,
     limit_key: str | None = None,
+    trace: str | None = None,
 ) -> Invocation:
     """A new invocation: later, behind others of its key, or now."""
     completion_ms, journal_ms = retentions_ms(handler, idempotency_key)
@@ -105,6 +106,7 @@ def accept(
         journal_retention_ms=journal_ms,
         scope=scope,
         limit_key=limit_key,
+        trace=trace,
     )
     if start_at_ms is not None and start_at_ms > turn.now_ms:
         turn.put(id, replace(invocation, status=Scheduled(start_at_ms)))

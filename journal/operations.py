@@ -175,6 +175,7 @@ def restart(turn: Turn, event: Restart) -> Restarted | OpResult | Incompatible:
         first,
         seed=event.seed if begins_anew else old.seed,
         invoked_by=RESTART_AS_NEW,
+        trace=old.trace,
     )
     accepted = turn.invocation(event.new_id)
     assert accepted is not None, "it was accepted in this turn"

@@ -140,6 +140,7 @@ def _request(turn: Turn, event: Request) -> None:
         start_at_ms=event.start_at_ms,
         scope=event.scope,
         limit_key=event.limit_key,
+        trace=event.trace,
     )
     if event.waits:
         turn.acts.append(AwaitEnd(event.token, event.id))
@@ -259,6 +260,7 @@ def _caller(turn: Turn, event: Frames, record: Invocation) -> Caller:
         record.address,
         event.entropy,
         not event.deployment_id,
+        record.trace,
     )
 
 
@@ -288,8 +290,8 @@ def _refusal(entry: Frame | Completion) -> Failed | None:
     if size > MAX_PAYLOAD_BYTES:
         return Failed(
             413,
-            f"[RT0003] {type(entry).__name__} carries {size} bytes, the limit is {MAX_PAYLOAD_BYTES}; store large "
-            "values elsewhere and journal a reference",
+            f"[RT0003] {type(entry).__name__} carries {size} bytes, the limit is {MAX_PAYLOAD_BYTES}; "
+            "store large values elsewhere and journal a reference",
         )
     if size < _PROBE_BYTES:
         try:

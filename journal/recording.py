@@ -98,7 +98,10 @@ def state_at_start(
     """
     known, written, cleared = _told(entries)
     values = {name: value for name, value in known.items() if value is not None}
+    there = _names(entries)
     rest = [name for name in now if name not in known and name not in written]
+    if there is not None:
+        rest = [name for name in rest if name in there]
     values.update((name, now[name]) for name in rest)
     sure = holds_key and not cleared
     return StateThen(values, () if sure else tuple(sorted(rest)))
@@ -131,7 +134,7 @@ def _told(entries: tuple[Entry, ...]) -> tuple[dict[str, bytes | None], set[str]
     return known, written, cleared
 
 
-def names_at_start(entries: tuple[Entry, ...]) -> tuple[str, ...] | None:
+def _names(entries: tuple[Entry, ...]) -> tuple[str, ...] | None:
     """All names that the state had, where the handler asked for them before it wrote any."""
     results = {each.completion_id: each.result for each in entries if isinstance(each, Completion)}
     for entry in entries:

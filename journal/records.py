@@ -111,6 +111,7 @@ class Invocation(Record, frozen=True):
     )
     protocol_version: int = 0  # pinned with it
     restarted_from: bytes | None = None  # the invocation whose journal it began with
+    trace: str | None = None  # of whoever invoked it, see journal/trace.py
 
     @property
     def pinned(self) -> bool:

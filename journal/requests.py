@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from perdure.journal.entries import AttachTarget, Entry, Headers, Outcome, SignalResult
+from perdure.journal.schedules_requests import Schedules
 from perdure.journal.schema import Handler, Service
 
 
@@ -25,6 +26,7 @@ class Invoke(msgspec.Struct, frozen=True):
     scope: str | None = None
     limit_key: str | None = None
     id: str | None = None  # sent again under the id it was first sent under: it runs once
+    trace: str | None = None  # of the caller, see journal/trace.py
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -163,6 +165,10 @@ class Runtime(Protocol):
 
     Cancelling a call that waits never cancels the invocation.
     """
+
+    @property
+    def schedules(self) -> Schedules:
+        """What runs by itself."""
 
     def services(self) -> dict[str, Service]:
         """The latest revision of every service, by name."""

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from perdure.journal import ids, invocation, keys
 from perdure.journal.entries import Failure
 from perdure.journal.events import AskSchedules, Reply, Report
-from perdure.journal.records import Completed
 from perdure.journal.schedules_backfills import fill_back, go_on_at_once, go_on_behind
 from perdure.journal.schedules_records import BACKFILL_TIMER, Once, Overlap, Schedule, Spec
 from perdure.journal.schedules_requests import (
@@ -130,7 +129,7 @@ def _declare(turn: Turn, wanted: Declare, seed: int) -> Answer:
         if schedule.spec.owner in wanted.services and schedule.spec.name not in declared:
             _delete(turn, ids.schedule_id(schedule.spec.name), schedule)
     for spec in wanted.specs:
-        answer = _put(turn, spec, True, seed ^ xxhash.xxh3_64_intdigest(spec.name))
+        answer = _put(turn, spec, True, seed ^ xxhash.xxh3_64_intdigest(spec.name.encode()))
         if isinstance(answer, Refused):
             text = f"schedule {spec.name} is not carried out: {answer.message}"
             turn.acts.append(Report("error", NOBODY, text))
@@ -231,8 +230,8 @@ def _tick(turn: Turn, id: bytes, schedule: Schedule, first_ms: int) -> Schedule:
 
 def _offer(turn: Turn, id: bytes, schedule: Schedule, tick_ms: int) -> Schedule:
     """Begin a tick's invocation, or do what the overlap policy says."""
-    running = tuple(each for each in schedule.running if _is_open(turn, each))
-    schedule = replace(schedule, running=running, last_tick_ms=tick_ms)
+    running = schedule.running
+    schedule = replace(schedule, last_tick_ms=tick_ms)
     policy = schedule.spec.overlap
     if (running and policy is Overlap.SKIP) or len(running) >= MAX_RUNNING:
         return replace(schedule, skipped_count=schedule.skipped_count + 1)
@@ -272,8 +271,3 @@ def ended(turn: Turn) -> None:
         if tick_ms is not None and not schedule.running:
             schedule = _offer(turn, id, replace(schedule, waiting_tick_ms=None), tick_ms)
         save(turn, id, schedule)
-
-
-def _is_open(turn: Turn, started: bytes) -> bool:
-    record = turn.invocation(started)
-    return record is not None and type(record.status) is not Completed

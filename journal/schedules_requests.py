@@ -160,9 +160,20 @@ class Schedules(Protocol):
 # ---- checks -------------------------------------------------------------------------------------
 
 
+def is_name(text: str) -> bool:
+    """Whether a schedule can have this name."""
+    return _NAME.match(text) is not None
+
+
+def no_schedule(name: str) -> ScheduleRefused:
+    """404. What can't be a name is not repeated: it may be no text that could be written."""
+    shown = f" '{name}'" if is_name(name) else " of that name, nor can there be one"
+    return ScheduleRefused(404, f"there is no schedule{shown}")
+
+
 def check(spec: Spec) -> None:
     """Raises ScheduleRefused (400) for what can never work."""
-    if not _NAME.match(spec.name):
+    if not is_name(spec.name):
         raise ScheduleRefused(
             400,
             f"'{spec.name}' can't name a schedule: 1 to 128 letters, digits, '.', '_' or '-' are "

@@ -6,7 +6,7 @@ Part of one ``Turn``; nothing here chooses when or whether. Rules: docs/schedule
 import xxhash
 from msgspec.structs import replace
 
-from perdure.journal import ids, invocation, keys
+from perdure.journal import ids, invocation, keys, trace
 from perdure.journal.entries import Input
 from perdure.journal.events import Report, SetTimer
 from perdure.journal.keys import TimerKind
@@ -47,6 +47,7 @@ def begin(
         invoked_by=f"schedule:{spec.name}",
         waiters=(schedule.waiter(id),),
         idempotency_key=idempotency_key,
+        trace=trace.of_id(started),
     )
     begun = replace(
         schedule,

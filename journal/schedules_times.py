@@ -16,6 +16,7 @@ from perdure.journal.errors import PerdureError
 from perdure.journal.schedules_records import Cron, Interval, Once, Overlap, Spec, Timing
 
 MIN_INTERVAL_MS = 1_000
+GRACE_MS = 10_000  # of a window: no timer is on time to the millisecond, nor is a busy machine
 MAX_INTERVAL_MS = 3_660 * 86_400_000  # ten years
 MAX_TEXT = 200  # of a cron expression or the name of a time zone
 BURST = 10  # ticks that begin in one step of the machine
@@ -119,7 +120,7 @@ def due_ticks(spec: Spec, id: bytes, first_ms: int, now_ms: int) -> Due:
     """
     timing, missed = spec.timing, 0
     tick: int | None = first_ms
-    earliest_ms = now_ms - spec.catch_up_ms
+    earliest_ms = now_ms - max(spec.catch_up_ms, GRACE_MS)
     while tick is not None and start_ms(spec, id, tick) < earliest_ms:
         missed += 1
         if missed == COUNTED_TICKS:  # forget the others
@@ -137,6 +138,11 @@ def due_ticks(spec: Spec, id: bytes, first_ms: int, now_ms: int) -> Due:
             found.append(newest)
             tick = next_tick(timing, newest)
     return Due(found, tick, missed)
+
+
+def ms_of(at: datetime) -> int:
+    """Of a moment with a time zone."""
+    return (at - _EPOCH) // _MS
 
 
 def moment(tick_ms: int) -> str:
@@ -178,7 +184,7 @@ class _Calendar:
         after_ms -= self._seconds * 1000
         ticks = CronSim(self._text, self._local(after_ms))
         for each in ticks:
-            found_ms = (each - _EPOCH) // _MS
+            found_ms = ms_of(each)
             if found_ms > after_ms:  # not so in an hour that comes twice
                 return found_ms + self._seconds * 1000
         return None

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from perdure.client import Client, create_client
     from perdure.embedded import open
     from perdure.harness import create_test_harness, test_harness
+    from perdure.schedules import schedule
 
 _LAZY = {
     "as_completed": "perdure.asyncio",
@@ -61,6 +62,7 @@ _LAZY = {
     "open": "perdure.embedded",
     "create_test_harness": "perdure.harness",
     "test_harness": "perdure.harness",
+    "schedule": "perdure.schedules",
 }
 
 
@@ -114,6 +116,7 @@ __all__ = [
     "is_internal_exception",
     "logging",
     "open",
+    "schedule",
     "select",
     "test_harness",
     "testing",

@@ -112,7 +112,23 @@ class Serving:
             body = manifest(self._services, wanted, mode)
         except UsageError as e:
             return await _refuse(receive, send, 500, str(e))
+        self._warn_of_schedules()
         await _answer(send, 200, body, manifest_type(wanted).encode())
+
+    def _warn_of_schedules(self) -> None:
+        """A manifest can't tell of them, so whoever discovers this endpoint would never run them."""
+        names = [
+            schedule.name
+            for service in self._endpoint.services.values()
+            for handler in service.handlers.values()
+            for schedule in handler.schedules
+        ]
+        if names:
+            log.warning(
+                "schedules that are declared here run only in the engine's own process; create them "
+                "at the server, with 'perdure schedules create': %s",
+                ", ".join(names),
+            )
 
     async def _invoke(
         self, scope: Any, target: tuple[str, str], receive: Receive, send: Send

@@ -56,6 +56,8 @@ class HandlerAttempt(AttemptCore):
         """Tell the current task or thread whose handler it runs."""
         self._entered = True
         operating_for.set(self)
+        if self.start.trace and self.host.on_enter is not None:
+            self.host.on_enter(self.start.trace)
         if self.replay.replaying:
             restate_context_is_replaying.set(True)
 

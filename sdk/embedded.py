@@ -8,7 +8,7 @@ import inspect
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from perdure.client_types import HttpError, RestateClient, RestateClientSendHandle
 from perdure.definition import Definition
@@ -31,13 +31,16 @@ from perdure.journal.requests import (
     OpResult,
 )
 from perdure.journal.schema import Defaults, Handler, ServiceType
+from perdure.schedules import SystemSchedules, declared
 from perdure.workflow import Workflow
 
 if TYPE_CHECKING:
+    from perdure.actors.counts import Observer
     from perdure.actors.engine import Engine, EngineOptions
     from perdure.actors.remote.deployments import RemoteOptions
     from perdure.journal.store import Store
 
+T = TypeVar("T")
 Services: TypeAlias = App | Iterable[Definition | App]
 OpenStore: TypeAlias = "Callable[[], Awaitable[Store]]"
 Prepare: TypeAlias = "Callable[[Engine], Awaitable[None]]"
@@ -66,6 +69,8 @@ class System(RestateClient):
         self._random_bytes = random_bytes or SystemChance()
         self._hosted: Hosted | None = None
         self._engine: Engine | None = None
+        self.observer: Observer | None = None  # who traces; set it before the start
+        self.on_enter: Callable[[str], None] | None = None  # told the trace of each attempt here
 
     # ---- life
 
@@ -84,6 +89,7 @@ class System(RestateClient):
             codec = await codec()
         self.journal_codec = codec
         self._hosted = Hosted(self._definitions, threads=self._threads, codec=codec)
+        self._hosted.on_enter = self.on_enter
         described = {d.name: describe(d, self._defaults) for d in self._definitions}
         self._engine = Engine(
             self._open_store,
@@ -94,6 +100,8 @@ class System(RestateClient):
             options=self._options or EngineOptions(),
             remote=self._remote,
         )
+        self._engine.schedules.declared = declared(self._definitions, codec)
+        self._engine.counts.observer = self.observer
         if prepare is not None:
             await prepare(self._engine)
         await self._engine.start()
@@ -111,6 +119,17 @@ class System(RestateClient):
         if self._engine is None:
             raise UsageError("the system is not started; use it inside `async with`")
         return self._engine
+
+    # ---- schedules
+
+    @property
+    def schedules(self) -> SystemSchedules:
+        """Create, list, pause, trigger and delete what runs by itself."""
+        return SystemSchedules(lambda: self.engine.schedules, self._asked, self.journal_codec)
+
+    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """One request that may be sent again under the same name."""
+        return await ask()
 
     # ---- the client
 
@@ -189,7 +208,9 @@ class System(RestateClient):
 
     async def operate(self, invocation_id: str, op: Op) -> OpResult:
         """Carry out one operation on one invocation; durable when this returns."""
-        return await self.engine.operate(invocation_id, op)
+        result = await self.engine.operate(invocation_id, op)
+        assert isinstance(result, OpResult), "only another deployment can be incompatible"
+        return result
 
     async def cancel(self, invocation_id: str) -> OpResult:
         """Ask an invocation to stop; it may clean up first."""

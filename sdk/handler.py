@@ -6,13 +6,14 @@ What cannot work is refused here, at import time, with what to change. Nothing r
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from types import FunctionType, UnionType
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 from perdure.codecs import SchemaMode, schema_for
 from perdure.journal.errors import TerminalError, UsageError
+from perdure.journal.schedules_records import Spec
 from perdure.options import ContextManagers, HandlerOptions, check_handler_name, check_options
 from perdure.retry_policy import InvocationRetryPolicy
 from perdure.serde import DefaultSerde, Serde, is_optional, reason, type_name, write_value
@@ -92,6 +93,7 @@ class Handler(Generic[I, O]):
     context_managers: ContextManagers | None = None
     blocking: bool = False  # a plain ``def``: runs in a thread
     empty_input: Any = None  # the argument for an empty body; REQUIRED: that is an error
+    schedules: list[Spec] = field(default_factory=list)  # by ``perdure.schedule``
 
     @property
     def qualified_name(self) -> str:

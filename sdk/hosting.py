@@ -6,7 +6,7 @@ plain functions, one for plain run closures, so that a handler can always wait f
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from perdure.attempt import HandlerAttempt
@@ -46,6 +46,7 @@ class Hosted:
         }
         size = threads or min(32, (os.cpu_count() or 1) + 4)
         self.codec = codec
+        self.on_enter: Callable[[str], None] | None = None  # told the trace of each attempt
         self.run_pool = ClosurePool(size)
         self.handler_threads = HandlerThreads(size)
         self._attempts: set[AttemptCore] = set()

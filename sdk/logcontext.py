@@ -1,4 +1,4 @@
-"""Which attempt a log line belongs to: invocation id, target and attempt number for log records.
+"""Which attempt a log line belongs to: invocation id, target, attempt number and trace for log records.
 
 ``perdure.logging`` drops lines of replays; here lines get their fields. A record that is made outside
 of any handler gets empty ones, so that a format string may always name them.
@@ -9,14 +9,15 @@ from collections.abc import Callable
 
 from perdure.current import operating_for
 from perdure.journal.attempt import Start
+from perdure.journal.trace import trace_id
 
-FIELDS = ("invocation_id", "target", "attempt")
+FIELDS = ("invocation_id", "target", "attempt", "trace_id")
 
 logger = logging.getLogger("perdure")
 
 
 class InvocationFields(logging.Filter):
-    """Adds ``invocation_id``, ``target`` and ``attempt`` where they are not given; drops none."""
+    """Adds ``invocation_id``, ``target``, ``attempt``, ``trace_id`` where they are not given; drops none."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         given = {
@@ -30,12 +31,13 @@ class InvocationFields(logging.Filter):
 def add_fields(record: logging.LogRecord) -> None:
     owner = operating_for.get()
     if owner is None:
-        record.invocation_id, record.target, record.attempt = "", "", 0
+        record.invocation_id, record.target, record.attempt, record.trace_id = "", "", 0, ""
         return
     start = owner.start
     record.invocation_id = start.invocation_id
     record.target = target_of(start)
     record.attempt = start.attempt
+    record.trace_id = trace_id(start.trace) if start.trace else ""
 
 
 def target_of(start: Start) -> str:

@@ -170,6 +170,9 @@ class TestSystem(System):
     async def invocations(self, **filter: str) -> list[InvocationInfo]:
         return await self._outlive(partial(super().invocations, **filter))
 
+    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
+        return await self._outlive(ask)
+
     async def _outlive(self, ask: Callable[[], Awaitable[T]]) -> T:
         """``ask`` until it gets an answer; raises StoreFailed where the engine does not come back."""
         for _ in range(_ASK_LIMIT):

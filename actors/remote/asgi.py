@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import unquote
 
+from perdure.actors.remote.gate import RunWatch
 from perdure.actors.remote.lifespan import AsgiApp, Lifespan
 from perdure.actors.remote.port import Headers, HttpRequest, Receiver, TransportFailed
 
@@ -18,6 +19,8 @@ log = logging.getLogger("perdure.asgi")
 
 LOW_WATER_BYTES: Final = 64 * 1024  # port.Receiver.on_writable
 _SEND_LIMIT_BYTES: Final = 64 * 1024  # `send` waits while more than this is not delivered yet
+_QUIET_TURNS: Final = 4  # of the loop, without anything new
+_MAX_TURNS: Final = 12
 _CLOSE_TIMEOUT_S: Final = 5.0  # how long an app may take to end after it was cancelled
 _VERSION: Final = {"version": "3.0", "spec_version": "2.4"}
 _DISCONNECT: Final = "http.disconnect"
@@ -26,8 +29,9 @@ _DISCONNECT: Final = "http.disconnect"
 class AsgiTransport:
     """The way to one app. All exchanges and ``close`` belong to one loop."""
 
-    def __init__(self, app: AsgiApp) -> None:
+    def __init__(self, app: AsgiApp, *, gates_runs: bool = True) -> None:
         self._app = app
+        self.gates_runs = gates_runs
         self._lifespan = Lifespan(app)
         self._context = contextvars.copy_context()  # an app sees nothing of the caller of `open`
         self._open: dict[AsgiStream, asyncio.Task[None]] = {}
@@ -35,7 +39,7 @@ class AsgiTransport:
 
     def open(self, request: HttpRequest, receiver: Receiver) -> "AsgiStream":
         loop = asyncio.get_running_loop()
-        stream = AsgiStream(loop, self._context, receiver)
+        stream = AsgiStream(loop, self._context, receiver, self.gates_runs)
         if self._is_closed:
             stream.fail(TransportFailed("the transport to the app is closed"))
             return stream
@@ -92,9 +96,10 @@ class AsgiStream:
     """One call of the app: the runtime's side (``port.Stream``) and the app's side (``app_...``)."""
 
     __slots__ = (
-        "_chunks", "_context", "_end", "_has_head", "_head", "_input", "_input_bytes", "_is_closed",
+        "_chunks", "_context", "_end", "_has_head", "_has_run", "_head", "_input", "_input_bytes",
+        "_is_closed",
         "_is_ended", "_is_flushing", "_is_over", "_is_paused", "_is_told", "_loop", "_queued_bytes",
-        "_receiver", "_room", "_waiters", "is_aborted", "is_started", "task",
+        "_receiver", "_room", "_runs", "_waiters", "is_aborted", "is_started", "task",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +107,7 @@ class AsgiStream:
         loop: asyncio.AbstractEventLoop,
         context: contextvars.Context,
         receiver: Receiver,
+        gates_runs: bool,
     ) -> None:
         self.task: asyncio.Task[None] | None = None
         self.is_started = False
@@ -121,6 +127,8 @@ class AsgiStream:
         self._queued_bytes = 0
         self._end: TransportFailed | bool = False  # True: the response is complete
         self._has_head = False
+        self._runs = RunWatch() if gates_runs else None
+        self._has_run = False  # what was sent has a run command; the app waits for `open_gate`
         self._is_ended = False  # the app may send no more
         self._is_flushing = False
         self._is_paused = False
@@ -153,6 +161,11 @@ class AsgiStream:
         if self._is_paused:
             self._is_paused = False
             self._schedule()
+
+    def open_gate(self) -> None:
+        if self._has_run and not self._chunks:  # what came since is still to be delivered
+            self._has_run = False
+            self._make_room()
 
     def abort(self) -> None:
         if self._is_over:
@@ -193,7 +206,9 @@ class AsgiStream:
             case other:
                 raise RuntimeError(f"expected http.response.start or .body, the app sent {other}")
         self._schedule()
-        while (self._queued_bytes > _SEND_LIMIT_BYTES or self._is_paused) and not self._is_over:
+        while (
+            self._has_run or self._queued_bytes > _SEND_LIMIT_BYTES or self._is_paused
+        ) and not self._is_over:
             if self._room is None:
                 self._room = asyncio.Event()
             await self._room.wait()
@@ -236,6 +251,8 @@ class AsgiStream:
         if body:
             self._chunks.append(body if type(body) is bytes else bytes(body))
             self._queued_bytes += len(body)
+            if self._runs is not None and self._runs.has_run(self._chunks[-1]):
+                self._has_run = True
         if not message.get("more_body", False):
             self._end = True
             self._is_ended = True
@@ -246,7 +263,18 @@ class AsgiStream:
     def _schedule(self) -> None:
         if not self._is_flushing and not self._is_over:
             self._is_flushing = True
-            self._loop.call_soon(self._flush, context=self._context)
+            self._loop.call_soon(self._settle, 0, 0, self._queued_bytes, context=self._context)
+
+    def _settle(self, turns: int, quiet: int, seen_bytes: int) -> None:
+        """Flush once the app has been quiet for a few turns of the loop: what a handler does without
+        waiting for us is one burst."""
+        if self._queued_bytes != seen_bytes:
+            quiet = 0
+        if quiet == _QUIET_TURNS or turns == _MAX_TURNS or self._is_ended or self._has_run:
+            return self._flush()
+        self._loop.call_soon(
+            self._settle, turns + 1, quiet + 1, self._queued_bytes, context=self._context
+        )
 
     def _flush(self) -> None:
         self._is_flushing = False

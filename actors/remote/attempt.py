@@ -6,10 +6,12 @@ decides nothing about the invocation. Rules: service protocol 2.2, 2.4, 5.7, 5.8
 
 import asyncio
 from collections import deque
+from typing import cast
 
 from perdure.actors.remote.failures import MOST_TEXT, broken, refusal, within_reason
 from perdure.actors.remote.port import Headers, HttpRequest, Stream, Transport, TransportFailed
 from perdure.journal.attempt import (
+    Barrier,
     Ended,
     Failed,
     Frame,
@@ -37,7 +39,13 @@ from perdure.journal.wire.commands import (
     read_command,
 )
 from perdure.journal.wire.control import read_control, run_ack_frame, start_frame
-from perdure.journal.wire.frames import REQUESTED_ACK, FrameReader, FrameTooLarge, RawFrame
+from perdure.journal.wire.frames import (
+    REQUESTED_ACK,
+    FrameReader,
+    FrameTooLarge,
+    FrameType,
+    RawFrame,
+)
 from perdure.journal.wire.notifications import notification_frame
 from perdure.journal.wire.versions import content_type
 
@@ -71,6 +79,8 @@ class StreamAttempt:
         self._types: dict[int, int] = {}  # completion id -> frame type of its notification
         self._runs: set[int] = set()  # those without a result
         self._acked: set[int] = set()  # runs that were proposed on this stream
+        self._gates_runs = transport.gates_runs
+        self._barriers: set[int] = set()  # runs whose closures wait until all before is durable
         self._replay = deque(start.entries)
         self._replay_count = len(start.entries)
         self._waiting: list[tuple[int, Notification]] = []  # live, behind the replay
@@ -98,7 +108,9 @@ class StreamAttempt:
             self._break_off(error)
 
     def pass_barrier(self, completion_id: int) -> None:
-        """A deployment never asks for one."""
+        self._barriers.discard(completion_id)
+        if not self._barriers:
+            self._stream.open_gate()
 
     def close_input(self) -> None:
         self._closing = True
@@ -222,6 +234,8 @@ class StreamAttempt:
                     frames, size_bytes = [], 0
                 frame = self._read(raw)
                 frames.append(frame)
+                if raw.type == FrameType.RUN and self._gates_runs:
+                    frames.append(self._barrier(frame))
                 size_bytes += len(raw.payload)
                 if type(frame) in (Ended, Suspended, Failed):
                     return self._finish(frames)
@@ -232,13 +246,15 @@ class StreamAttempt:
             return self._finish(frames, abort=True)
         if frames:
             self._sink.emit(tuple(frames))
-            if not self._over and not self._sink.ready(self._go_on):
-                self._stream.pause()
+        if self._gates_runs and not self._barriers:
+            self._stream.open_gate()
+        if frames and not self._over and not self._sink.ready(self._go_on):
+            self._stream.pause()
 
     def on_end(self) -> None:
         self._stop_draining()
         if self._refused is not None:
-            return self._tellrefusal()
+            return self._tell_refusal()
         where = "" if self._reader.is_between_frames else ", in the middle of a frame"
         self._fail(
             f"[RT0010] the deployment ended its response before the attempt was over{where}; expected "
@@ -248,7 +264,7 @@ class StreamAttempt:
     def on_failed(self, error: TransportFailed) -> None:
         self._stop_draining()
         if self._refused is not None:
-            return self._tellrefusal()
+            return self._tell_refusal()
         self._fail(f"[RT0010] {error}")
 
     def _go_on(self) -> None:
@@ -271,6 +287,12 @@ class StreamAttempt:
         elif type(frame) is Failed:
             return within_reason(frame)
         return frame
+
+    def _barrier(self, frame: Frame) -> Barrier:
+        run = plain(cast(Command, frame))
+        assert type(run) is Run
+        self._barriers.add(run.completion_id)
+        return Barrier(run.completion_id)
 
     def _expect(self, command: Command) -> None:
         """Remember what answers a new command. Raises ProtocolError for an id that is taken."""
@@ -320,7 +342,7 @@ class StreamAttempt:
         if not self._over:
             self._finish([Failed(500, message[:MOST_TEXT])], abort=True)
 
-    def _tellrefusal(self) -> None:
+    def _tell_refusal(self) -> None:
         if self._over or self._refused is None:
             return
         failed, text = self._refused
@@ -344,6 +366,6 @@ class StreamAttempt:
 
     def _drained(self) -> None:
         if self._refused is not None:
-            self._tellrefusal()
+            self._tell_refusal()
         else:
             self._stream.abort()

@@ -115,7 +115,7 @@ class Deployments:
             )
         if not id:
             return Place("", handler)
-        spec, _ = self._remote[id]
+        spec, transport = self._remote[id]
         version = record.protocol_version
         if not version:
             chosen = negotiate(spec.oldest, spec.newest, self._options.newest_version)
@@ -125,7 +125,8 @@ class Deployments:
                 f"[RT0013] deployment {id} speaks versions {spec.oldest} to {spec.newest} of the "
                 f"service protocol, not {version or self._options.newest_version}"
             )
-        return Place(id, handler, version, spec.bidi and handler.inactivity_timeout_ms > 0)
+        bidi = spec.bidi and handler.inactivity_timeout_ms > 0
+        return Place(id, handler, version, bidi, transport.gates_runs)
 
     def destination(self, record: Invocation, choice: DeploymentChoice) -> Destination | Nowhere:
         """Where an operator wants the next attempt of an invocation, or of one made from it."""
@@ -179,10 +180,14 @@ class Deployments:
 
 
 def _trace(start: Start) -> Headers:
-    """The caller's trace goes on in the handler."""
+    """The caller's trace goes on in the handler, below the span of its attempt."""
     first = start.entries[0]
     assert type(first) is Input, "entry 0 of a journal is its Input"
-    return tuple(pair for pair in first.headers if pair[0] in _TRACE_HEADERS)
+    given = tuple(pair for pair in first.headers if pair[0] in _TRACE_HEADERS)
+    if not start.trace:
+        return given
+    own = tuple(pair for pair in given if pair[0] != "traceparent")
+    return (("traceparent", start.trace), *own)
 
 
 class Refused:

@@ -56,6 +56,8 @@ class Http1Transport:
     is made at the first exchange, on its loop.
     """
 
+    gates_runs = False
+
     def __init__(
         self, uri: str, *, resolve: Resolve | None = None, options: Http1Options | None = None
     ) -> None:
@@ -193,6 +195,9 @@ class Http1Stream:
         if self._resumed is not None:
             self._resumed.set()
             self._resumed = None
+
+    def open_gate(self) -> None:
+        """The peer does not wait for one."""
 
     def abort(self) -> None:
         if self.is_over:

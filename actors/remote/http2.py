@@ -131,7 +131,7 @@ class Http2Connection(asyncio.Protocol):
         h2 = self._h2
         stream.id = self._next_id
         self._next_id += 2
-        if self._next_id > MAX_STREAM_ID:
+        if self._next_id > min(2 * self._options.max_requests, MAX_STREAM_ID):
             self.retiring = True
         peer = H2Stream(
             stream.id,

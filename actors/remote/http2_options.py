@@ -19,6 +19,8 @@ class Http2Options(msgspec.Struct, frozen=True):
     close_timeout_s: float = 1.0  # for the last bytes to leave; then the socket is cut
     max_connections: int = 8  # to one origin
     max_streams: int = 128  # on one connection; the peer may allow fewer
+    # On one connection altogether. Common servers close theirs after 1,000, and break what has just begun.
+    max_requests: int = 900
     stream_window_bytes: int = 2 * MIB
     connection_window_bytes: int = 5 * MIB
     # What paused streams of one connection hold beyond this is held against the connection as a whole,

@@ -25,6 +25,8 @@ class Http2Transport:
     as it is, apart from the ALPN protocols, which are set here.
     """
 
+    gates_runs = False
+
     def __init__(
         self,
         uri: str,

@@ -117,6 +117,9 @@ class Http2Stream:
             self.resuming = True
             self.loop.call_soon(self._deliver_held)
 
+    def open_gate(self) -> None:
+        """The peer does not wait for one."""
+
     def abort(self) -> None:
         if self.over:
             return

@@ -67,12 +67,20 @@ class Stream(Protocol):
     def resume(self) -> None:
         """Go on delivering, in a later turn of the loop."""
 
+    def open_gate(self) -> None:
+        """Where the transport holds back run commands: all that were delivered may have an effect now."""
+
     def abort(self) -> None:
         """Reset the exchange; the receiver hears nothing more."""
 
 
 class Transport(Protocol):
     """The way to one deployment: its connections, however many there are."""
+
+    @property
+    def gates_runs(self) -> bool:
+        """Whether who sends a run command goes on only after ``Stream.open_gate``. Then nothing that it
+        does has an effect outside before that, and an attempt may run ahead of the disk."""
 
     def open(self, request: HttpRequest, receiver: Receiver) -> Stream:
         """Begin an exchange; connecting happens behind it. The body follows through the stream."""

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import msgspec
 from aiohttp import hdrs, web
 
-from perdure.actors import engine
+from perdure.actors.engine import Engine
 from perdure.gateway.admin_answers import (
     bad_query,
     error,
@@ -30,7 +30,7 @@ from perdure.gateway.console import calls, listing, objects, serve, shapes, time
 from perdure.gateway.console.census import Census
 from perdure.gateway.console.meter import Meter
 from perdure.gateway.console.overview import Overview
-from perdure.gateway.console.source import Engine, read
+from perdure.gateway.console.source import read
 from perdure.journal import keys
 from perdure.journal.ids import parse_invocation_id
 from perdure.journal.requests import Runtime
@@ -50,7 +50,11 @@ class _Text(msgspec.Struct, frozen=True):
     base64: str | None = None
 
     def content(self) -> bytes:
-        return base64.b64decode(self.base64, validate=True) if self.base64 else (self.text or "").encode()
+        return (
+            base64.b64decode(self.base64, validate=True)
+            if self.base64
+            else (self.text or "").encode()
+        )
 
 
 class _Change(msgspec.Struct, frozen=True):
@@ -80,7 +84,7 @@ class Console:
     def __init__(self, runtime: Runtime, size_limit_bytes: int, meter: Meter | None = None) -> None:
         self._runtime = runtime
         self._size_limit_bytes = size_limit_bytes
-        self._engine: Engine | None = runtime if isinstance(runtime, engine.Engine) else None
+        self._engine = runtime if isinstance(runtime, Engine) else None
         if self._engine is not None:
             self._census = Census(self._engine)
             self._overview = Overview(
@@ -96,7 +100,10 @@ class Console:
         rest = path.removeprefix(PREFIX + "/")
         if not rest.startswith(_API):
             return serve.answer(request, rest)
-        response = await self._call(request, rest.removeprefix(_API).split("/"))
+        try:
+            response = await self._call(request, rest.removeprefix(_API).split("/"))
+        except objects.BadCursor as e:
+            response = bad_query(str(e))
         response.headers.update(serve.HEADERS)
         response.headers[hdrs.CACHE_CONTROL] = "no-store"
         return response
@@ -193,9 +200,7 @@ class Console:
         query = request.rel_url.query
         service, cursor = query.get("service"), query.get("cursor")
         start = None if cursor is None else objects.cursor_of(cursor, keys.STATE)
-        rows, then = await read(
-            engine, lambda store: objects.objects(store, service, start, _PAGE)
-        )
+        rows, then = await read(engine, lambda store: objects.objects(store, service, start, _PAGE))
         return json_answer({"rows": rows, **_cursor(then)})
 
     async def _object(self, engine: Engine, service: str, key: str) -> web.Response:
@@ -225,7 +230,9 @@ class Console:
         if state is None:
             return error(400, "this state has too many keys to be edited here")
         if state_version(state) != change.version:
-            return error(409, f"the state of {service}/{key} changed meanwhile; nothing was written")
+            return error(
+                409, f"the state of {service}/{key} changed meanwhile; nothing was written"
+            )
         new = calls.merged(state, values, change.delete)
         await engine.patch_state(service, key, new, change.version)
         return json_answer({"version": state_version(new)}, 202)

@@ -112,5 +112,3 @@ def merged(
 ) -> dict[str, bytes]:
     """The state with these values set and these names gone."""
     return {name: value for name, value in (state | change).items() if name not in removed}
-
-

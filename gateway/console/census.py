@@ -13,7 +13,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from perdure.gateway.console.source import Engine, decode_head
+from perdure.actors.engine import Engine
+from perdure.gateway.console.source import decode_head
 from perdure.journal import keys
 from perdure.journal.errors import StoreError
 from perdure.journal.store import Store
@@ -38,6 +39,7 @@ class Count(msgspec.Struct):
     newest: dict[Kind, list[Kept]] = {}
     rows: int = 0
     progress: float = 0.0  # of the key space, 0 to 1
+    position: bytes = keys.INVOCATION  # all rows before this key are counted
     is_whole: bool = False
     ended_at_s: float = 0.0
     took_s: float = 0.0
@@ -82,16 +84,17 @@ class Census:
         self._engine = engine
         self._now_s = now_s
         self._last: Count | None = None
-        self._next = Count()
+        self._next, self._began_s = Count(), 0.0
         self._task: asyncio.Task[None] | None = None
 
     async def look(self) -> Count:
         """The best there is after a short wait: a whole count, or the beginning of the first one."""
         if self._task is None and self._is_old():
-            self._next = Count()
+            self._next, self._began_s = Count(), self._now_s()
             self._task = asyncio.get_running_loop().create_task(self._pass(), name="console census")
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=_PATIENCE_S)
+        left_s = self._began_s + _PATIENCE_S - self._now_s()
+        if self._task is not None and left_s > 0:
+            await asyncio.wait([self._task], timeout=left_s)
         if self._last is not None:
             return self._last
         return self._next
@@ -100,12 +103,6 @@ class Census:
     def progress(self) -> float | None:
         """How far the pass that goes on is; None where there is none."""
         return None if self._task is None else self._next.progress
-
-    async def stop(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
 
     def _is_old(self) -> bool:
         last = self._last
@@ -117,8 +114,7 @@ class Census:
         return self._now_s() - last.ended_at_s >= rest_s
 
     async def _pass(self) -> None:
-        count = self._next
-        began_s = self._now_s()
+        count, began_s = self._next, self._began_s
         try:
             await self._engine.drain()
             await self._count(count, self._engine.store, began_s)
@@ -150,4 +146,5 @@ def _bite(store: Store, start: bytes, count: Count) -> bytes | None:
         return None
     last = rows[-1][0]
     count.progress = int.from_bytes(last[1:5], "big") / 2**32
-    return last + b"\x00"
+    count.position = last + b"\x00"
+    return count.position

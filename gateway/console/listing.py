@@ -61,13 +61,16 @@ def page(store: Store, wanted: Wanted, count: Count, lately: Iterable[bytes]) ->
         return _scan(store, wanted, wanted.cursor)
     if wanted.key is not None:
         return _of_key(store, wanted)
+    position = count.position  # before the census goes on
     kept = count.find(wanted.service, wanted.status)
     rows = _newest(store, wanted, lately, kept)
-    if len(rows) < wanted.limit and wanted.handler is not None:
-        more = _scan(store, wanted, keys.INVOCATION)
+    if len(rows) < wanted.limit and (wanted.handler is not None or not count.is_whole):
+        # the census keeps no handlers; of all else it has found what there is before its position
+        start = keys.INVOCATION if wanted.handler is not None else position
+        more = _scan(store, wanted, start)
         known = {id for id, _ in rows}
-        rows += [each for each in more.rows if each[0] not in known][: wanted.limit - len(rows)]
-        return Page(rows, more.cursor, False)
+        rows += [each for each in more.rows if each[0] not in known]
+        return Page(_sorted(rows), more.cursor, False)
     # what the census kept of a kind is all there is of it, unless it had more than it keeps
     total = count.count(wanted.service, wanted.status)
     is_all = count.is_whole and len(rows) >= min(total, wanted.limit) and total <= wanted.limit

@@ -55,6 +55,14 @@ class Meter:
         self._clock = clock
         self._ring = [_Second() for _ in range(RING_S + 1)]
         self._open = 0
+        # since the start, for /metrics; buckets as `bucket_of` numbers them
+        self.statuses: dict[int, int] = {}
+        self.buckets = [0] * _BUCKETS
+        self.total_s = 0.0
+
+    @property
+    def open_requests(self) -> int:
+        return self._open
 
     def timed(self, handle: _Handle) -> _Handle:
         """``handle``, measured. Only answers of 500 and more count as failures."""
@@ -63,15 +71,16 @@ class Meter:
         async def measured(request: web.BaseRequest) -> web.StreamResponse:
             start = clock()
             self._open += 1
-            failed = True
+            status = 500
             try:
                 response = await handle(request)
-                failed = response.status >= 500
+                status = response.status
                 return response
             finally:
                 self._open -= 1
                 end = clock()
-                self.note(end, end - start, failed)
+                self.note(end, end - start, status >= 500)
+                self.statuses[status] = self.statuses.get(status, 0) + 1
 
         return measured
 
@@ -84,6 +93,8 @@ class Meter:
         second.failed += failed
         bucket = bucket_of(duration_s)
         second.counts[bucket] = second.counts.get(bucket, 0) + 1
+        self.buckets[bucket] += 1
+        self.total_s += duration_s
 
     def rates(self, latency_window_s: int = 60) -> Rates:
         now = int(self._clock())

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from perdure.gateway.console import listing, shapes
 from perdure.journal import keys, records
-from perdure.journal.errors import BadId
 from perdure.journal.ids import format_invocation_id
 from perdure.journal.records import Address, Completed, Queued
 from perdure.journal.state_version import state_version
@@ -29,6 +28,10 @@ _KINDS: Final = {
     keys.TimerKind.SLEEP: "sleep",
     keys.TimerKind.RETRY: "retry",
 }
+
+
+class BadCursor(ValueError):
+    """A cursor that no page gave out."""
 
 
 def objects(
@@ -140,11 +143,11 @@ def timers(
 
 
 def cursor_of(text: str, tag: bytes) -> bytes:
-    """A cursor as we gave it out. Raises BadId for anything else."""
+    """A cursor as we gave it out. Raises BadCursor for anything else."""
     try:
         cursor = bytes.fromhex(text)
     except ValueError:
         cursor = b""
     if cursor[:1] != tag or len(cursor) > 4 * keys.MAX_TEXT_BYTES:
-        raise BadId("a cursor is what the page before said")
+        raise BadCursor("a cursor is what the page before said")
     return cursor

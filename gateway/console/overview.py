@@ -5,17 +5,19 @@ Only numbers that are at hand; what has to be counted comes from the census.
 
 import asyncio
 import time
-from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
+from perdure.actors.engine import Engine
+from perdure.actors.tree import Tree, tree
 from perdure.gateway.console.census import Census
 from perdure.gateway.console.meter import Meter
-from perdure.gateway.console.source import Engine
 from perdure.journal.errors import StoreFailed
 
 _ACTORS: Final = 200  # shown of the tree
+_FEW_ACTORS: Final = 500
+_TREE_S: Final = 10.0
 
 
 class Overview:
@@ -27,6 +29,8 @@ class Overview:
         self._meter = meter
         self._version = version
         self._began_s = time.monotonic()
+        self._tree: Tree | None = None
+        self._tree_at_s = 0.0
 
     async def look(self) -> dict[str, Any]:
         health = self._engine.health()
@@ -82,8 +86,10 @@ class Overview:
         }
 
     def _actors(self) -> dict[str, Any]:
-        system = self._engine.system
-        shown = [msgspec.to_builtins(each) for each in islice(system.iter_actors(), _ACTORS)]
-        kids = tuple(system.root.kids or ())
-        total = len(kids) + sum(len(each.kids or ()) for each in kids)
-        return {"shown": shown, "total": total, "dead_letters": system.dead_letter_count}
+        """A look at many actors takes a few milliseconds of the loop, so it is not taken at every call."""
+        now_s = time.monotonic()
+        few = self._tree is None or self._tree.actor_count <= _FEW_ACTORS
+        if self._tree is None or few or now_s - self._tree_at_s > _TREE_S:
+            self._tree, self._tree_at_s = tree(self._engine, _ACTORS), now_s
+        shown: dict[str, Any] = msgspec.to_builtins(self._tree)
+        return shown | {"dead_letters": self._engine.system.dead_letter_count}

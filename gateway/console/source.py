@@ -5,33 +5,16 @@ Decodes only the head of a record where that is enough. Nothing is written here.
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
-from perdure.actors.base import AsyncioSystemBase
-from perdure.journal.lately import Lately
-from perdure.journal.requests import Runtime
+from perdure.actors.engine import Engine
 from perdure.journal.store import Store
 
 T = TypeVar("T")
 
 _WORDS: Final = {"inboxed": "pending", "backing_off": "backing-off"}
-
-
-class Engine(Runtime, Protocol):
-    """A ``Runtime`` that can be looked into: ``actors.engine.Engine``."""
-
-    @property
-    def store(self) -> Store: ...
-    @property
-    def system(self) -> AsyncioSystemBase: ...
-    @property
-    def lately(self) -> Lately: ...
-    @property
-    def open_attempt_count(self) -> int: ...
-    def health(self) -> str: ...
-    async def drain(self) -> None: ...
 
 
 class Head(msgspec.Struct, array_like=True, gc=False):
@@ -60,5 +43,4 @@ decode_head = msgspec.msgpack.Decoder(Head).decode
 async def read(engine: Engine, function: Callable[[Store], T]) -> T:
     """``function`` of the store in a thread, once all that was decided so far is on disk."""
     await engine.drain()
-    store: Any = engine.store
-    return await asyncio.to_thread(function, store)
+    return await asyncio.to_thread(function, engine.store)

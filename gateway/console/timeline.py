@@ -68,7 +68,13 @@ def pair(found: list[e.Entry], first: int) -> list[dict[str, Any]]:
                 waiting.pop(number).update(end=index, result=shown, open=False)
             else:
                 items.append(
-                    {"index": index, "type": "completion", "of": number, "result": shown, "note": True}
+                    {
+                        "index": index,
+                        "type": "completion",
+                        "of": number,
+                        "result": shown,
+                        "note": True,
+                    }
                 )
             continue
         if isinstance(entry, e.Signal):

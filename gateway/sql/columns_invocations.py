@@ -1,14 +1,14 @@
-"""The columns of `sys_invocation`, `sys_invocation_status` and `sys_invocation_state`. Introspection 6.1 to 6.3.
+"""The columns of `sys_invocation`, `sys_invocation_status`, `sys_invocation_state`. Introspection 6.1 to 6.3.
 
 What the runtime does not keep is NULL: when an invocation first ran or left a queue, and where its last
 attempt ran once that is over.
 """
 
-from http import HTTPStatus
+from http.client import responses
 from typing import Final
 
 from perdure.gateway.sql.awaiting_json import awaiting_json, waiting_for
-from perdure.gateway.sql.rows_invocations import InvocationRow
+from perdure.gateway.sql.rows_invocations import Head, InvocationRow
 from perdure.gateway.sql.source import Getter
 from perdure.journal.entries import Failure
 from perdure.journal.ids import format_invocation_id
@@ -24,6 +24,7 @@ from perdure.journal.records import (
     Suspended,
 )
 from perdure.journal.schema import HandlerType
+from perdure.journal.trace import trace_id
 
 _STORED: Final[dict[type, str]] = {
     Scheduled: "scheduled",
@@ -51,17 +52,17 @@ def partition_key(id: bytes) -> int:
     return int.from_bytes(id[:8], "big")
 
 
-def target(record: Invocation) -> str:
+def target(record: Head | Invocation) -> str:
     middle = "" if record.key is None else f"{record.key}/"
     return f"{record.service}/{middle}{record.handler}"
 
 
 def _service_type(row: InvocationRow) -> str:
     """A shared handler may be an object's or a workflow's."""
-    known = _SERVICE_TYPES.get(row.record.type)
+    known = _SERVICE_TYPES.get(row.head.type)
     if known is not None:
         return known
-    ty: str = row.facts.service(row.record.service).get("ty", "virtual_object")
+    ty: str = row.facts.service(row.head.service).get("ty", "virtual_object")
     return ty
 
 
@@ -113,12 +114,12 @@ def _pinned_version(row: InvocationRow) -> int | None:
 # ---- status --------------------------------------------------------------------------------------
 
 
-def stored_status(record: Invocation) -> str:
+def stored_status(record: Head | Invocation) -> str:
     return _STORED[type(record.status)]
 
 
 def status(row: InvocationRow) -> str:
-    match row.record.status:
+    match row.head.status:
         case Inboxed():
             return "pending"
         case Running():
@@ -130,14 +131,14 @@ def status(row: InvocationRow) -> str:
 
 
 def _completion_result(row: InvocationRow) -> str | None:
-    over = row.record.status
+    over = row.head.status
     if not isinstance(over, Completed):
         return None
     return "failure" if isinstance(over.result, Failure) else "success"
 
 
 def _completion_failure(row: InvocationRow) -> str | None:
-    over = row.record.status
+    over = row.head.status
     if not isinstance(over, Completed) or not isinstance(over.result, Failure):
         return None
     return f"[{over.result.code}] {over.result.message}"
@@ -157,22 +158,22 @@ def _scheduled_at(row: InvocationRow) -> int | None:
 
 
 def _completed_at(row: InvocationRow) -> int | None:
-    over = row.record.status
+    over = row.head.status
     return over.completed_at_ms if isinstance(over, Completed) else None
 
 
 def _waiting_completions(row: InvocationRow) -> list[int] | None:
-    now = row.record.status
+    now = row.head.status
     return waiting_for(now.awaiting)[0] if isinstance(now, Suspended) else None
 
 
 def _waiting_signals(row: InvocationRow) -> list[int] | None:
-    now = row.record.status
+    now = row.head.status
     return waiting_for(now.awaiting)[1] if isinstance(now, Suspended) else None
 
 
 def _waiting_future(row: InvocationRow) -> str | None:
-    now = row.record.status
+    now = row.head.status
     return awaiting_json(now.awaiting) if isinstance(now, Suspended) else None
 
 
@@ -181,9 +182,7 @@ def _waiting_future(row: InvocationRow) -> str | None:
 
 def failure_text(note: FailureNote) -> str:
     """`[500 Internal] message`, and the stack trace below it."""
-    reason = _REASONS.get(note.code)
-    if reason is None and note.code in HTTPStatus:
-        reason = HTTPStatus(note.code).phrase
+    reason = _REASONS.get(note.code) or responses.get(note.code)
     code = str(note.code) if reason is None else f"{note.code} {reason}"
     head = f"[{code}] {note.message}"
     return f"{head}\n{note.stacktrace}" if note.stacktrace else head
@@ -218,7 +217,7 @@ def _related_type(row: InvocationRow) -> str | None:
 
 
 def _next_retry_at(row: InvocationRow) -> int | None:
-    now = row.record.status
+    now = row.head.status
     return now.retry_at_ms if isinstance(now, BackingOff) else None
 
 
@@ -229,6 +228,11 @@ def _attempted_deployment(row: InvocationRow) -> str | None:
 def _attempted_server(row: InvocationRow) -> str | None:
     found: str | None = row.facts.deployment(_attempted_deployment(row)).get("sdk_version")
     return found
+
+
+def _trace_id(row: InvocationRow) -> str | None:
+    found = row.record.trace
+    return None if found is None else trace_id(found)
 
 
 def _never(row: InvocationRow) -> None:
@@ -257,13 +261,13 @@ STATUS: Final[dict[str, Getter]] = {
     "partition_key": lambda row: partition_key(row.id),
     "id": lambda row: format_invocation_id(row.id),
     "vqueue_id": _never,
-    "status": lambda row: stored_status(row.record),
+    "status": lambda row: stored_status(row.head),
     "completion_result": _completion_result,
     "completion_failure": _completion_failure,
-    "target": lambda row: target(row.record),
-    "target_service_name": lambda row: row.record.service,
-    "target_service_key": lambda row: row.record.key,
-    "target_handler_name": lambda row: row.record.handler,
+    "target": lambda row: target(row.head),
+    "target_service_name": lambda row: row.head.service,
+    "target_service_key": lambda row: row.head.key,
+    "target_handler_name": lambda row: row.head.handler,
     "target_service_ty": _service_type,
     "scope": lambda row: row.record.scope,
     "limit_key": lambda row: row.record.limit_key,
@@ -276,10 +280,10 @@ STATUS: Final[dict[str, Getter]] = {
     "restarted_from": _restarted_from,
     "pinned_deployment_id": _pinned_deployment,
     "pinned_service_protocol_version": _pinned_version,
-    "trace_id": _never,
+    "trace_id": _trace_id,
     "journal_size": lambda row: row.record.entry_count,
     "journal_commands_size": lambda row: row.record.command_count,
-    "created_at": lambda row: row.record.created_at_ms,
+    "created_at": lambda row: row.head.created_at_ms,
     "created_using_restate_version": _never,
     "modified_at": lambda row: row.record.modified_at_ms,
     "inboxed_at": _inboxed_at,

@@ -1,4 +1,4 @@
-"""What DataFusion says of a query that fails, to the status and the text of the answer. Pure. Introspection 4."""
+"""What DataFusion says of a query that fails, to status and text of the answer. Pure. Introspection 4."""
 
 import re
 from typing import Final

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-HEAD: Final = b'{"rows":['
-TAIL: Final = b"]}"
+HEAD: Final = '{"rows":['
+TAIL: Final = "]}"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DIGITS: Final = {"s": 0, "ms": 3, "us": 6, "ns": 9}

@@ -19,12 +19,24 @@ class Condition(msgspec.Struct, frozen=True):
         return value is not None and (value in self.values) is not self.negated
 
 
+class Top(msgspec.Struct, frozen=True):
+    """The ``count`` rows with the highest (or lowest) values of a column; ties and NULL stay in."""
+
+    column: str
+    count: int
+    descending: bool
+
+
 class Need(msgspec.Struct):
-    """Of one table. A row may be wanted where all conditions of any of ``alternatives`` hold."""
+    """Of one table. A row may be wanted where all conditions of any of ``alternatives`` hold.
+
+    ``limit``: that many rows that pass are enough. ``top``: of those that pass, which.
+    """
 
     columns: set[str]
     alternatives: list[tuple[Condition, ...]]
-    limit: int | None = None  # that many rows that pass are enough
+    limit: int | None = None
+    top: Top | None = None
 
     def among(self, column: str) -> frozenset[str | int] | None:
         """The values of ``column`` that alone can be wanted; None: any."""

@@ -4,8 +4,23 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+import msgspec
 from datafusion import LogicalPlan
-from datafusion.expr import BinaryExpr, Expr, Filter, Limit, TableScan
+from datafusion.expr import (
+    BinaryExpr,
+    Column,
+    Expr,
+    Filter,
+    InList,
+    Limit,
+    Literal,
+    Projection,
+    Sort,
+    SubqueryAlias,
+    TableScan,
+)
+
+from perdure.gateway.sql.needs import Condition, Need, Top, everything
 
 _SCANNED: Final = re.compile(r"TableScan: ([^\s]+)")
 
@@ -13,7 +28,7 @@ _SCANNED: Final = re.compile(r"TableScan: ([^\s]+)")
 def needs(plan: LogicalPlan, tables: dict[str, set[str]]) -> dict[str, Need]:
     """By table. ``tables``: the columns of each table there is."""
     found: dict[str, list[Need]] = {}
-    for name, need in _scans(plan, [], None):
+    for name, need in _scans(plan, _Above()):
         if name in tables:
             found.setdefault(name, []).append(need)
     wanted = {}
@@ -28,6 +43,7 @@ def needs(plan: LogicalPlan, tables: dict[str, set[str]]) -> dict[str, Need]:
             set[str]().union(*(each.columns for each in parts)),
             [each.alternatives[0] for each in parts],
             parts[0].limit if count == 1 else None,
+            parts[0].top if count == 1 else None,
         )
     return wanted
 
@@ -41,38 +57,58 @@ def _scan_counts(plan: LogicalPlan) -> dict[str, int]:
     return counts
 
 
-def _scans(
-    plan: LogicalPlan, filters: list[Expr], limit: int | None
-) -> Iterator[tuple[str, Need]]:
-    """Every scan below ``plan``, with the filters and the limit that stand directly above it."""
+class _Above(msgspec.Struct, frozen=True):
+    """What stands between a node and what is known to be asked of its rows."""
+
+    filters: tuple[Expr, ...] = ()
+    limit: int | None = None
+    top: Top | None = None
+
+
+def _scans(plan: LogicalPlan, above: _Above) -> Iterator[tuple[str, Need]]:
+    """Every scan below ``plan``."""
     node = _variant(plan)
     if isinstance(node, TableScan):
-        yield node.table_name().rpartition(".")[2], _need(node, filters, limit)
+        yield node.table_name().rpartition(".")[2], _need(node, above)
         return
-    if isinstance(node, Filter):
-        filters = [*filters, node.predicate()]
-    elif isinstance(node, Limit):
-        own = _limit(node)
-        if filters or limit is None:  # filters above a limit choose among what it lets through
-            limit = own
-        elif own is not None:
-            limit = min(limit, own)
-        filters = []
-    elif isinstance(node, Projection) and not filters:
-        pass
-    elif not isinstance(node, SubqueryAlias):
-        filters, limit = [], None
+    below = _below(node, above)
     for each in plan.inputs():
-        yield from _scans(each, filters, limit)
+        yield from _scans(each, below)
+
+
+def _below(node: Any, above: _Above) -> _Above:
+    match node:
+        case Filter():
+            return _Above((*above.filters, node.predicate()), above.limit, above.top)
+        case Limit():
+            limit = _limit(node)
+            if not above.filters and above.limit is not None and limit is not None:
+                limit = min(limit, above.limit)  # filters above choose among what it lets through
+            return _Above(limit=limit)
+        case Sort():
+            return _Above(top=_top(node))
+        case Projection() if not above.filters:
+            is_plain = all(_column(Expr(each)) is not None for each in node.projections())
+            return _Above(limit=above.limit, top=above.top if is_plain else None)
+        case SubqueryAlias():
+            return above
+        case _:
+            return _Above()
+
+
+def _top(node: Sort) -> Top | None:
+    first = node.sort_exprs()[0]
+    column, count = _column(Expr(first.expr())), node.get_fetch_val()
+    if column is None or count is None:
+        return None
+    return Top(column, count, not first.ascending())
 
 
 def _variant(node: LogicalPlan | Expr) -> Any:
     """What kind of node it is; None for the few that the bindings do not know."""
     try:
         return node.to_variant()
-    except Exception as e:
-        if "Cannot convert" not in str(e) and "Unsupported" not in str(e):
-            raise
+    except ValueError:
         return None
 
 
@@ -83,14 +119,15 @@ def _limit(node: Limit) -> int | None:
     return fetch + (skip if isinstance(skip, int) else 0)
 
 
-def _need(scan: TableScan, filters: list[Expr], limit: int | None) -> Need:
-    parts = [part for each in [*filters, *scan.filters()] for part in _conjuncts(each)]
+def _need(scan: TableScan, above: _Above) -> Need:
+    parts = [part for each in [*above.filters, *scan.filters()] for part in _conjuncts(each)]
     conditions = [_condition(each) for each in parts]
     understood = tuple(each for each in conditions if each is not None)
     columns = {name for _, name in scan.projection()}
-    if not parts and scan.fetch() is not None:
-        limit = scan.fetch()
-    return Need(columns, [understood], limit if len(understood) == len(parts) else None)
+    if len(understood) < len(parts):
+        return Need(columns, [understood])
+    limit = above.limit if parts or scan.fetch() is None else scan.fetch()
+    return Need(columns, [understood], limit, above.top)
 
 
 # ---- expressions ---------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ from perdure.journal.records import (
 )
 from perdure.journal.schema import HandlerType
 
+_OF_KEYS: Final = {"id", "partition_key"}
 _INVOKED: Final = frozenset({"invoked", "running", "ready", "backing-off"})
 _WORDS_OF: Final[dict[type, frozenset[str]]] = {  # every word that either table has for a status
     Scheduled: frozenset({"scheduled"}),
@@ -51,7 +52,8 @@ _WORDS_OF: Final[dict[type, frozenset[str]]] = {  # every word that either table
     Completed: frozenset({"completed"}),
 }
 
-class _Head(Record, frozen=True):
+
+class Head(Record, frozen=True):
     """The first fields of an invocation's record, which are enough to choose among many."""
 
     service: str
@@ -59,10 +61,11 @@ class _Head(Record, frozen=True):
     key: str | None
     type: HandlerType
     status: Status
+    created_at_ms: int
 
 
-_decode_head: Final = msgspec.msgpack.Decoder(_Head).decode
-_HEAD_FIELDS: Final[dict[str, Callable[[_Head], str | None]]] = {
+_decode_head: Final = msgspec.msgpack.Decoder(Head).decode
+_HEAD_FIELDS: Final[dict[str, Callable[[Head], str | None]]] = {
     "target_service_name": lambda head: head.service,
     "target_handler_name": lambda head: head.handler,
     "target_service_key": lambda head: head.key,
@@ -106,23 +109,40 @@ class Facts:
 
 
 class InvocationRow:
-    """One invocation, decoded."""
+    """One invocation, decoded as far as its columns are looked at."""
 
-    __slots__ = ("facts", "id", "record")
+    __slots__ = ("_head", "_record", "_value", "facts", "id")
 
-    def __init__(self, id: bytes, record: Invocation, facts: Facts) -> None:
+    def __init__(self, id: bytes, value: bytes, facts: Facts) -> None:
         self.id = id
-        self.record = record
         self.facts = facts
+        self._value = value
+        self._head: Head | None = None
+        self._record: Invocation | None = None
+
+    @property
+    def record(self) -> Invocation:
+        if self._record is None:
+            self._record = decode_invocation(self._value)
+        return self._record
+
+    @property
+    def head(self) -> "Head | Invocation":
+        """For what a record begins with."""
+        if self._record is not None:
+            return self._record
+        if self._head is None:
+            self._head = _decode_head(self._value)
+        return self._head
 
     @property
     def is_held(self) -> bool:
         """Running or backing off: the runtime has it in hand."""
-        return type(self.record.status) in (Running, BackingOff)
+        return type(self.head.status) in (Running, BackingOff)
 
     @property
     def in_flight(self) -> bool:
-        return type(self.record.status) is Running and not self.facts.is_delayed(self.id)
+        return type(self.head.status) is Running and not self.facts.is_delayed(self.id)
 
     @property
     def retry_count(self) -> int | None:
@@ -138,7 +158,7 @@ class InvocationRow:
 
     @property
     def attempt(self) -> dict[str, Any]:
-        if type(self.record.status) is not Running:
+        if type(self.head.status) is not Running:
             return {}
         return self.facts.attempt(self.id, self.record.attempt)
 
@@ -158,10 +178,11 @@ def invocation_rows(source: Source, need: Need) -> Iterator[list[InvocationRow]]
         parts = fetch_all(source, map(keys.invocation, ids))
     else:
         keep = _head_filter(need)
-        parts = source.scan(keys.INVOCATION, keys.JOURNAL)
+        keys_only = need.columns | need.tested() <= _OF_KEYS
+        parts = source.scan(keys.INVOCATION, keys.JOURNAL, keys_only)
     for part in parts:
         rows = part if keep is None else [row for row in part if keep(row[1])]
-        yield [InvocationRow(key[1:], decode_invocation(value), facts) for key, value in rows]
+        yield [InvocationRow(key[1:], value, facts) for key, value in rows]
 
 
 def held_rows(source: Source, need: Need) -> Iterator[list[InvocationRow]]:
@@ -174,7 +195,7 @@ def held_rows(source: Source, need: Need) -> Iterator[list[InvocationRow]]:
         else list(dict.fromkeys(_ids_by_status(source, _INVOKED)))
     )
     for part in fetch_all(source, map(keys.invocation, ids)):
-        rows = (InvocationRow(key[1:], decode_invocation(value), facts) for key, value in part)
+        rows = (InvocationRow(key[1:], value, facts) for key, value in part)
         yield [each for each in rows if each.is_held]
 
 
@@ -210,9 +231,9 @@ def _ids_by_status(source: Source, words: Iterable[str | int]) -> Iterator[bytes
     if wanted & {"inboxed", "pending"}:
         for part in source.scan(keys.INBOX, keys.PROMISE):
             for _, value in part:
-                id = queued_invocation(value)
-                if id is not None:
-                    yield id
+                queued = queued_invocation(value)
+                if queued is not None:
+                    yield queued
 
 
 def queued_invocation(value: bytes) -> bytes | None:
@@ -237,7 +258,7 @@ def _head_filter(need: Need) -> Callable[[bytes], bool] | None:
     return keep
 
 
-def _may_hold(condition: Condition, head: _Head) -> bool:
+def _may_hold(condition: Condition, head: Head) -> bool:
     if condition.column != "status":
         return condition.holds(_HEAD_FIELDS[condition.column](head))
     words = _WORDS_OF[type(head.status)]

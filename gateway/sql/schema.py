@@ -64,7 +64,10 @@ _ATTEMPTS: Final[Columns] = {
         "last_awaiting_on_future_json",
     ),
 }
-_BLOCKED_ON: Final = ["invoker_concurrency", "throttling_rules", "invoker_throttling", "invoker_memory", "concurrency_rules", "lock", "deployment_concurrency"]
+_BLOCKED_ON: Final = (
+    "invoker_concurrency", "throttling_rules", "invoker_throttling", "invoker_memory",
+    "concurrency_rules", "lock", "deployment_concurrency",
+)  # fmt: skip
 
 TABLES: Final[dict[str, Columns]] = {
     "sys_invocation": {

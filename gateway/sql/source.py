@@ -1,4 +1,4 @@
-"""Where tables get their rows from, as a query worker sees it. The worker's end is in gateway/sql/worker.py."""
+"""Where tables get their rows from, as a query worker sees it. Its end of it: gateway/sql/worker.py."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol, TypeAlias

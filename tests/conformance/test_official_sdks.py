@@ -1,4 +1,4 @@
-"""Unmodified programs on the official SDKs, as deployments of `perdure up`: the conformance suite.
+"""Unmodified programs on the official SDKs, registered or hosted: the conformance suite drives them.
 
 The JavaScript SDK is found through CONF_NPM, a folder with node_modules. Other profiles than these by hand:
 PROFILES in the environment, comma separated.
@@ -6,14 +6,16 @@ PROFILES in the environment, comma separated.
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conformance import shared_suite
 
-PYTHON_PROFILES = "default,suspend,reqres,lazysuspend,policy,killpolicy,signing,durable"
-JAVASCRIPT_PROFILES = "default,suspend"
+PYTHON_PROFILES = "default,suspend,reqres,policy,killpolicy,signing,durable"
+JAVASCRIPT_PROFILES = "default"
+HOSTED_PROFILES = "default"
 
 
 def _chosen(profiles: str) -> list[str]:
@@ -34,3 +36,15 @@ def test_the_official_javascript_sdk_runs_on_perdure(profile: str, tmp_path: Pat
         pytest.skip("needs node, and CONF_NPM: a folder with @restatedev/restate-sdk")
     more = {"CONF_SERVICES_LANG": "js"}
     shared_suite.run("perdure.json", profile, ["without_sql"], tmp_path, more)
+
+
+@pytest.mark.parametrize("profile", _chosen(HOSTED_PROFILES))
+def test_an_app_of_the_official_python_sdk_runs_inside_perdure(
+    profile: str, tmp_path: Path
+) -> None:
+    shared_suite.require()
+    more = {
+        "MOVED_PROGRAMS": str(shared_suite.SHARED / "services_py"),
+        "MOVED_PYTHON": sys.executable,
+    }
+    shared_suite.run("hosted_app.json", profile, ["without_sql", "hosted"], tmp_path, more)

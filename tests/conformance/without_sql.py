@@ -10,19 +10,14 @@ import pytest
 # Part of a test's id -> why it is left out.
 LEFT_OUT = {
     "test_cli.py": "the official command line tool asks SQL",
-    "test_introspection.py": "SQL, OpenAPI",
+    "test_introspection.py": "SQL",
     "test_selfcheck.py": "tests the suite itself",
-    "openapi": "OpenAPI",
     "in_sql": "SQL",
     "test_running_invocation_row": "SQL",
     "test_invoked_by_service": "SQL",
     "test_services_and_deployments_tables": "SQL",
     "test_bad_sql": "SQL",
     "test_journal_of_a_call": "SQL",
-    "test_restart_refusals": "restart-as-new",
-    "test_from_the_beginning": "restart-as-new",
-    "test_on_the_latest_deployment": "restart-as-new",
-    "test_cluster_": "Kafka",
 }
 _TIMEOUT = "of the plugin pytest-timeout, which is not needed here"
 

@@ -54,7 +54,7 @@ async def order(ctx: perdure.Context, order: Order) -> str:
     paid = await ctx.run_typed("pay", lambda: f"receipt {number}")
     await ctx.sleep(timedelta(milliseconds=20))
     ctx.object_send(add, key="orders", arg=1)
-    return f"{order.amount} × {order.item}: {paid}"
+    return f"{order.amount} of {order.item}: {paid}"
 
 
 @shop.handler()
@@ -94,7 +94,7 @@ async def run(ctx: perdure.WorkflowContext, title: str) -> str:
     return await ctx.promise("decision", type_hint=str).value()
 
 
-@flow.handler(kind="shared")
+@flow.handler()
 async def decide(ctx: perdure.WorkflowSharedContext, decision: str) -> None:
     await ctx.promise("decision", type_hint=str).resolve(decision)
 

@@ -116,7 +116,7 @@ def test_a_handler_that_cannot_be_described_is_named(perdure: Perdure, tmp_path:
         (("--ingress", "localhost"), {}, ("'localhost' is not an address",)),
         (("--ingress", "127.0.0.1:99999"), {}, ("'127.0.0.1:99999' is not an address",)),
         (("--ingress", "no.such.host.invalid:1"), {}, ("cannot listen on",)),
-        (("--admin", "0.0.0.0:0"), {}, ("admin.allow_remote", "no authentication")),
+        (("--admin", "0.0.0.0:0"), {}, ("admin.token_file", "no authentication")),
     ],
 )
 def test_a_bad_setting_is_named_with_its_origin(

@@ -7,6 +7,7 @@ caller that goes away leaves them alone. Nothing is durable and nothing is queue
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from perdure.journal import entries, ids
 from perdure.journal.entries import Entry, Failure, Outcome, SignalResult, Value
@@ -14,7 +15,10 @@ from perdure.journal.errors import PerdureError
 from perdure.journal.requests import (
     Accepted,
     Answer,
+    DeploymentChoice,
+    Edits,
     Filter,
+    Incompatible,
     InvocationInfo,
     Invoke,
     NotFound,
@@ -22,6 +26,8 @@ from perdure.journal.requests import (
     Op,
     OpResult,
     Output,
+    Restarted,
+    Which,
 )
 from perdure.journal.schema import (
     Handler,
@@ -86,6 +92,8 @@ async def echo(invoke: Invoke) -> Outcome:
 class MemoryRuntime:
     """``functions`` by ``Service/handler``; others echo their input."""
 
+    schedules: Any = None  # their tests have a real engine
+
     def __init__(self) -> None:
         self.served = example_services()
         self.functions: dict[str, Function] = {}
@@ -94,7 +102,10 @@ class MemoryRuntime:
         self.execution_times_ms: dict[str, int | None] = {}
         self.awakeables: list[tuple[str, Outcome]] = []
         self.operations: list[tuple[str, Op]] = []
-        self.operation_results: dict[str, OpResult] = {}
+        self.operation_results: dict[str, OpResult | Incompatible] = {}
+        self.choices: list[DeploymentChoice] = []
+        self.restarts: list[tuple[str, int, DeploymentChoice, Edits]] = []
+        self.restart_results: dict[str, Restarted | OpResult | Incompatible] = {}
         self.states: dict[tuple[str, str], dict[str, bytes]] = {}
         self.infos: dict[str, InvocationInfo] = {}
         self.journals: dict[str, list[Entry]] = {}
@@ -186,10 +197,24 @@ class MemoryRuntime:
         ids.parse_awakeable_id(awakeable_id)
         self.awakeables.append((awakeable_id, result))
 
-    async def operate(self, invocation_id: str, op: Op) -> OpResult:
+    async def operate(
+        self, invocation_id: str, op: Op, deployment: DeploymentChoice = Which.KEEP
+    ) -> OpResult | Incompatible:
         ids.parse_invocation_id(invocation_id)
         self.operations.append((invocation_id, op))
+        self.choices.append(deployment)
         return self.operation_results.get(invocation_id, OpResult.NOT_FOUND)
+
+    async def restart(
+        self,
+        invocation_id: str,
+        from_index: int = 0,
+        deployment: DeploymentChoice = Which.LATEST,
+        edits: Edits = (),
+    ) -> Restarted | OpResult | Incompatible:
+        ids.parse_invocation_id(invocation_id)
+        self.restarts.append((invocation_id, from_index, deployment, edits))
+        return self.restart_results.get(invocation_id, OpResult.NOT_FOUND)
 
     async def invocation(self, invocation_id: str) -> InvocationInfo | None:
         ids.parse_invocation_id(invocation_id)

@@ -19,6 +19,9 @@ ID = "inv_1foAirY4KKzi3nyGpLAzWjLgf9RFzKh2Li"
 OTHER_ID = "inv_12kpUQONmeFb40HPiUbKSfrH18FxSmvYzH"
 
 
+OF_RESTARTS = {OpResult.UNSUPPORTED, OpResult.NO_INPUT, OpResult.BAD_PREFIX, OpResult.BAD_EDIT}
+
+
 def error(response: httpx.Response) -> tuple[int, str]:
     body = response.json()
     assert list(body) == ["message", "restate_code"]
@@ -34,7 +37,9 @@ def text(response: httpx.Response) -> tuple[int, str]:
 
 def test_every_route_has_its_operation() -> None:
     admin = Admin(MemoryRuntime(), Settings(), "http://x/")
-    assert {name for _, _, name in admin_routes.ROUTES} == set(admin.operations)
+    served_by_prefix = {"console"}
+    found = {name for _, _, name in admin_routes.ROUTES}
+    assert found == set(admin.operations) - served_by_prefix
 
 
 def test_health_and_version_are_answered_under_every_prefix() -> None:
@@ -68,9 +73,7 @@ def test_other_versions_are_refused() -> None:
     served(test)
 
 
-@pytest.mark.parametrize(
-    "path", ["/nowhere", "/", "/services/", "/services//handlers", "//services"]
-)
+@pytest.mark.parametrize("path", ["/nowhere", "/services/", "/services//handlers", "//services"])
 def test_unknown_paths_are_404_with_an_empty_body(path: str) -> None:
     async def test(on: Served) -> None:
         raw = f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode()
@@ -220,11 +223,11 @@ def test_operations_answer_as_the_table_says(
 
 def test_every_outcome_of_every_operation_has_an_answer() -> None:
     async def test(on: Served) -> None:
-        for result in OpResult:
+        for result in set(OpResult) - OF_RESTARTS:
             on.runtime.operation_results[ID] = result
             for op in Op:
                 response = await on.admin.patch(f"/invocations/{ID}/{op.value}")
-                assert response.status_code in (200, 202, 404, 409, 425)
+                assert response.status_code in (200, 202, 400, 404, 409, 425)
 
     served(test)
 

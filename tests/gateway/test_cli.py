@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from perdure.gateway import cli
 from perdure.gateway.cli import main
+from perdure.gateway.settings import Settings
 from perdure.journal import entries, keys
 from perdure.journal.entries import Failure, Outcome, Value
 from perdure.journal.requests import InvocationInfo, Invoke, Op, OpResult
@@ -27,13 +28,13 @@ OK, ANSWER_IS_ERROR, USAGE, CANNOT_CONNECT, NOT_FOUND = range(5)
 
 
 @contextmanager
-def background(runtime: MemoryRuntime) -> Iterator[Served]:
+def background(runtime: MemoryRuntime, config: Settings | None = None) -> Iterator[Served]:
     """A gateway on a loop of its own thread, for commands that block theirs."""
     ready: list[Served] = []
     is_ready = threading.Event()
 
     async def serve() -> None:
-        async with serving(runtime) as on:
+        async with serving(runtime, config) as on:
             ready.append(on)
             stop = asyncio.Event()
             stops.append((asyncio.get_running_loop(), stop))

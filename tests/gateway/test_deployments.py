@@ -260,8 +260,8 @@ def test_a_request_response_endpoint_says_that_it_ignores_an_inactivity_timeout(
         ({"uri": "http://a", "additional_headers": {"host": "b"}}, 400),
         ({"uri": "http://a", "additional_headers": {"a b": "c"}}, 400),
         ({"uri": "http://a", "additional_headers": {"a": "b\r\nc: d"}}, 400),
-        ({"arn": "arn:aws:lambda:eu-central-1:1:function:f:1"}, 501),
-        ({"uri": "https://a", "auth": {"GoogleIdToken": {}}}, 501),
+        ({"arn": "arn:aws:lambda:eu-central-1:1:function:f:1"}, 400),
+        ({"uri": "https://a", "auth": {"GoogleIdToken": {}}}, 400),
     ],
 )
 def test_a_bad_registration_is_refused_before_anybody_is_asked(

@@ -50,22 +50,9 @@ def test_an_address_of_nowhere_is_explained() -> None:
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:9070", "example.org:9070"])
 def test_the_admin_api_stays_on_this_machine(address: str) -> None:
     message = refused(Settings(ingress=Ingress(bind=FREE_PORT), admin=Admin(bind=address)))
-    assert "admin.allow_remote" in message
     assert "no authentication" in message
-
-
-def test_a_remote_admin_api_must_be_allowed_and_is_warned_of(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async def run() -> None:
-        admin = Admin(bind="0.0.0.0:0", allow_remote=True)
-        config = Settings(ingress=Ingress(bind=FREE_PORT), admin=admin)
-        async with serving(config=config) as on:
-            url = f"http://127.0.0.1:{on.admin_port}/health"
-            assert (await on.admin.get(url, headers={"host": "perdure.corp"})).status_code == 200
-
-    asyncio.run(run())
-    assert "without a login" in caplog.text
+    assert "'admin.token_file'" in message
+    assert "PERDURE_ADMIN__TOKEN" in message
 
 
 def test_requests_in_flight_are_answered_before_the_server_stops() -> None:

@@ -67,7 +67,7 @@ def test_all_kinds_of_values_come_from_the_environment_too() -> None:
     settings = load(
         None,
         {
-            "PERDURE_ADMIN__ALLOW_REMOTE": "true",
+            "PERDURE_ADMIN__TOKEN": "0123456789abcdef",
             "PERDURE_HANDLERS__RETRY__FACTOR": "1.5",
             "PERDURE_HANDLERS__RETRY__MAX_ATTEMPTS": "unlimited",
             "PERDURE_HANDLERS__RETRY__ON_MAX_ATTEMPTS": "kill",
@@ -77,7 +77,7 @@ def test_all_kinds_of_values_come_from_the_environment_too() -> None:
             "PERDURE_INGRESS__CORS_ORIGINS": "https://a.example, https://b.example",
         },
     )
-    assert settings.admin.allow_remote
+    assert settings.admin.token == "0123456789abcdef"
     assert settings.handlers.retry.factor == 1.5
     assert settings.handlers.retry.max_attempts is None
     assert settings.handlers.inactivity_timeout_ms == 90_000

@@ -90,7 +90,7 @@ def test_every_code_that_the_sources_name_has_a_page() -> None:
     sources = [
         path.read_text()
         for room in ("journal", "sdk", "actors", "gateway")
-        for path in (ROOT / room).glob("*.py")
+        for path in (ROOT / room).rglob("*.py")
     ]
     codes = {code for text in sources for code in re.findall(r"\bRT0\d{3}\b", text)}
     assert codes, "the pattern finds nothing any more"

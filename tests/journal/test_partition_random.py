@@ -38,7 +38,15 @@ from perdure.journal.entries import (
     Void,
     decode_segment,
 )
-from perdure.journal.events import Act, AwaitEnd, Complete, Deliver, StartAttempt
+from perdure.journal.events import (
+    Act,
+    AwaitEnd,
+    Complete,
+    Deliver,
+    Destination,
+    Restart,
+    StartAttempt,
+)
 from perdure.journal.records import Completed, Invocation, Paused, Running
 from perdure.journal.records import Suspended as SuspendedStatus
 from perdure.journal.requests import Op
@@ -67,6 +75,7 @@ class Program(RuleBasedStateMachine):
         self.machine = Machine()
         self.shadow = None if self.crashing else Machine(decide_count=1)
         self.known: set[bytes] = set()
+        self.restart_count = 0
         self.waiting: dict[bytes, int] = {}  # who outside waits, on how many tokens
         self.started_with: dict[bytes, tuple[int, int]] = {}  # attempt, length of its journal
         self.given: Given = {}
@@ -167,6 +176,21 @@ class Program(RuleBasedStateMachine):
         if self.known:
             id = data.draw(st.sampled_from(sorted(self.known)))
             self.both(lambda m: m.operate(id, op))
+
+    @rule(data=st.data(), from_index=st.sampled_from([0, 0, 1, 2, 3, 5]))
+    def restart(self, data: st.DataObject, from_index: int) -> None:
+        if not self.known:
+            return
+        id = data.draw(st.sampled_from(sorted(self.known)))
+        record = self.machine.find(id)
+        if record is None:
+            return
+        self.restart_count += 1
+        new_id = ids.sibling_id(id, self.machine.now_ms, self.restart_count.to_bytes(10, "big"))
+        place = Destination(HANDLERS[record.handler], is_latest=True)
+        self.both(lambda m: m.apply(Restart(id, new_id, from_index, place, 9, m.token(), m.now_ms)))
+        if self.machine.find(new_id) is not None:
+            self.known.add(new_id)
 
     @rule(data=st.data(), signal=st.sampled_from([1, 17, "go"]))
     def signal(self, data: st.DataObject, signal: int | str) -> None:

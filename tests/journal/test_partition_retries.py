@@ -2,7 +2,7 @@
 
 from perdure.journal import keys
 from perdure.journal.attempt import Behavior, ProposeRun
-from perdure.journal.entries import Failure, GetEagerState, Run, Value
+from perdure.journal.entries import Failure, Run, Value
 from perdure.journal.events import AbortAttempt, Complete, Report, SetTimer, StartAttempt
 from perdure.journal.keys import TimerKind
 from perdure.journal.records import INBOXED, RUNNING, BackingOff, Completed, FailureNote, Paused
@@ -57,8 +57,8 @@ def test_the_next_attempt_begins_when_the_delay_is_over() -> None:
 def test_delays_grow_and_progress_does_not_shorten_them() -> None:
     m = Machine()
     id = m.request(GREET)
-    for expected in (500, 1_000, 2_000, 4_000):
-        m.burst(id, GetEagerState("n", None), m.failed())
+    for number, expected in enumerate((500, 1_000, 2_000, 4_000), 1):
+        m.burst(id, Run(number), m.failed())
         assert expected + 3 <= delay_ms(m, id) <= expected * 1.3
         m.pass_ms(delay_ms(m, id))
 

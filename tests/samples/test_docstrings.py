@@ -18,7 +18,10 @@ import pytest
 import samples
 
 FOLDER = Path(next(iter(samples.__path__)))
-SERVED = ("approval", "counter", "fan_out", "greeter", "orders", "reminder", "signup", "trip")
+SERVED = (
+    *("approval", "counter", "fan_out", "greeter", "nightly_report"),
+    *("orders", "reminder", "signup", "trip"),
+)
 WRITTEN_ADDRESS = "localhost:8080"
 _LONGEST_S = 60.0
 

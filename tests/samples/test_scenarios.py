@@ -8,7 +8,17 @@ import pytest
 import perdure
 from perdure.pytest_plugin import Durable
 from perdure.testing import TestSystem
-from samples import approval, counter, fan_out, greeter, orders, reminder, signup, trip
+from samples import (
+    approval,
+    counter,
+    fan_out,
+    greeter,
+    nightly_report,
+    orders,
+    reminder,
+    signup,
+    trip,
+)
 
 DAY_S = 86_400
 
@@ -108,6 +118,22 @@ def test_reminder_rings_once_after_a_week_though_asked_for_twice(durable: Durabl
         assert await system.object_call(reminder.rung, "ada") == ["Call Grace"]
 
     every_way(durable, scenario, reminder.app)
+
+
+def test_a_shop_reports_every_night_once_by_its_own_clock(durable: Durable) -> None:
+    async def scenario(system: TestSystem) -> None:
+        await system.object_call(nightly_report.sell, "berlin", nightly_report.Sale("mug", 990))
+        await asyncio.sleep(2 * DAY_S)
+        assert await system.object_call(nightly_report.reports, "berlin") == [
+            "2025-01-01T02:00:00Z: 9.90",
+            "2025-01-02T02:00:00Z: 0.00",
+        ]
+        assert await system.object_call(nightly_report.reports, "tokyo") == [
+            "2025-01-01T18:00:00Z: 0.00",
+            "2025-01-02T18:00:00Z: 0.00",
+        ]
+
+    every_way(durable, scenario, nightly_report.app)
 
 
 @pytest.mark.parametrize(("answer", "outcome"), [(True, "approved"), (False, "refused")])

@@ -251,15 +251,25 @@ class Play:
         version: int = 7,
         seed: int = 7,
         limit_bytes: int = 32 << 20,
+        hosted: bool = False,
         **options: Any,
     ) -> T:
-        """``scripts``: of ``target``, one an attempt. ``options``: of every handler."""
+        """``scripts``: of ``target``, one an attempt. ``options``: of every handler. ``hosted``: the peer
+        is an app of this process, whose runs are gated; else as one behind a network."""
         alarm = _Alarm()
         logging.getLogger().addHandler(alarm)
         try:
             with tempfile.TemporaryDirectory(prefix="peer-") as folder:
                 main = self._main(
-                    scenario, Path(folder), scripts, target, bidi, version, limit_bytes, options
+                    scenario,
+                    Path(folder),
+                    scripts,
+                    target,
+                    bidi,
+                    version,
+                    limit_bytes,
+                    hosted,
+                    options,
                 )
                 result = run_virtual(main, seed=seed)
         finally:
@@ -276,6 +286,7 @@ class Play:
         bidi: bool,
         version: int,
         limit_bytes: int,
+        hosted: bool,
         options: dict[str, Any],
     ) -> T:
         rng, loop = Random(1), asyncio.get_running_loop()
@@ -295,7 +306,7 @@ class Play:
         )
         peer = Peer()
         peer.will(target, *scripts)
-        transport = AsgiTransport(peer)
+        transport = AsgiTransport(peer, gates_runs=hosted)
         spec = DeploymentSpec("dp_peer", "asgi:peer", bidi, 5, 7, "", (), _services(**options))
         engine.deploy(spec, transport)
         await engine.start()

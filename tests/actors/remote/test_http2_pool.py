@@ -290,6 +290,38 @@ def test_a_peer_that_allows_fewer_streams_gets_more_connections() -> None:
     run(scenario)
 
 
+def test_a_connection_retires_after_so_many_requests() -> None:
+    async def scenario() -> None:
+        options = Http2Options(max_requests=2, max_connections=1)
+        async with (
+            peers() as listening,
+            transport_to(listening.port, options=options) as transport,
+        ):
+            for _ in range(3):
+                transport.open(request(), Ear()).close_input()
+            first = await listening.heard(RequestReceived, 3)
+            await listening.heard(RequestReceived, 1, index=1)
+            for stream_id in (1, 3):
+                first.head(stream_id, end=True)
+            await first.lost.wait()
+
+    run(scenario)
+
+
+def test_a_server_that_ends_its_connections_after_a_thousand_requests_breaks_none() -> None:
+    async def scenario() -> None:
+        async with hypercorn(echo) as port, transport_to(port) as transport:
+            for _ in range(24):
+                ears = [Ear() for _ in range(90)]
+                for ear in ears:
+                    transport.open(request(), ear).close_input()
+                for ear in ears:
+                    await ear.over()
+                    assert ear.failure is None
+
+    run(scenario)
+
+
 def test_an_idle_connection_is_let_go() -> None:
     async def scenario() -> None:
         options = Http2Options(idle_timeout_s=0.05)
