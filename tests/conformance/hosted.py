@@ -1,17 +1,19 @@
 """A pytest plugin for the conformance suite: `perdure up` hosts its programs, nothing is registered.
 
 The suite starts a server and registers an endpoint on it. Here the server is the endpoint. Used with
-`without_sql`.
+`suite_plugin`.
 """
 
 from typing import Any
 
 import pytest
-from without_sql import leave_out  # type: ignore[import-not-found]
+from suite_plugin import leave_out  # type: ignore[import-not-found]
 
 # What cannot be asked of handlers in this process: part of a test's id -> why.
 LEFT_OUT = {
     "test_admin.py": "registration of deployments",
+    "test_cli.py": "registration of deployments",
+    "test_introspection.py": "registration of deployments",
     "test_signing.py": "signed requests to a deployment",
     "test_public_service_can_be_made_private": "modifying a registered service",
     "test_admin_changes_survive": "modifying a registered service",

@@ -26,7 +26,7 @@ def _chosen(profiles: str) -> list[str]:
 def test_the_official_python_sdk_runs_on_perdure(profile: str, tmp_path: Path) -> None:
     shared_suite.require()
     more = {"CONF_SERVICES_LANG": "py"}
-    shared_suite.run("perdure.json", profile, ["without_sql"], tmp_path, more)
+    shared_suite.run("perdure.json", profile, ["suite_plugin"], tmp_path, more)
 
 
 @pytest.mark.parametrize("profile", _chosen(JAVASCRIPT_PROFILES))
@@ -35,7 +35,7 @@ def test_the_official_javascript_sdk_runs_on_perdure(profile: str, tmp_path: Pat
     if shutil.which("node") is None or "CONF_NPM" not in os.environ:
         pytest.skip("needs node, and CONF_NPM: a folder with @restatedev/restate-sdk")
     more = {"CONF_SERVICES_LANG": "js"}
-    shared_suite.run("perdure.json", profile, ["without_sql"], tmp_path, more)
+    shared_suite.run("perdure.json", profile, ["suite_plugin"], tmp_path, more)
 
 
 @pytest.mark.parametrize("profile", _chosen(HOSTED_PROFILES))
@@ -47,4 +47,4 @@ def test_an_app_of_the_official_python_sdk_runs_inside_perdure(
         "MOVED_PROGRAMS": str(shared_suite.SHARED / "services_py"),
         "MOVED_PYTHON": sys.executable,
     }
-    shared_suite.run("hosted_app.json", profile, ["without_sql", "hosted"], tmp_path, more)
+    shared_suite.run("hosted_app.json", profile, ["suite_plugin", "hosted"], tmp_path, more)

@@ -1,6 +1,6 @@
 """Programs written on the official SDK move by changing one import: the conformance suite drives them.
 
-What the suite may not ask: `without_sql.LEFT_OUT`, `hosted.LEFT_OUT`. PROFILES in the environment
+What the suite may not ask: `suite_plugin.LEFT_OUT`, `hosted.LEFT_OUT`. PROFILES in the environment
 chooses others, comma separated.
 """
 
@@ -20,4 +20,4 @@ def test_programs_of_the_official_sdk_run_on_perdure(profile: str, tmp_path: Pat
         "MOVED_PROGRAMS": str(shared_suite.SHARED / "services_py"),
         "MOVED_PYTHON": sys.executable,
     }
-    shared_suite.run("target.json", profile, ["without_sql", "hosted"], tmp_path, more)
+    shared_suite.run("target.json", profile, ["suite_plugin", "hosted"], tmp_path, more)

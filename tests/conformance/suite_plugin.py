@@ -1,23 +1,14 @@
-"""A pytest plugin for the conformance suite: what is asked in SQL there is asked of the admin API here.
+"""A pytest plugin for the conformance suite: what it needs of other plugins, and what is left out.
 
-Cases that need more than that are left out, with a reason; LEFT_OUT is what no target has yet.
+A case that cannot pass is left out with a reason.
 """
-
-from typing import Any
 
 import pytest
 
 # Part of a test's id -> why it is left out.
 LEFT_OUT = {
-    "test_cli.py": "the official command line tool asks SQL",
-    "test_introspection.py": "SQL",
     "test_selfcheck.py": "tests the suite itself",
-    "in_sql": "SQL",
-    "test_running_invocation_row": "SQL",
-    "test_invoked_by_service": "SQL",
-    "test_services_and_deployments_tables": "SQL",
-    "test_bad_sql": "SQL",
-    "test_journal_of_a_call": "SQL",
+    "test_http2_cleartext_on_ingress_and_admin": "aiohttp's server has no HTTP/2",
 }
 _TIMEOUT = "of the plugin pytest-timeout, which is not needed here"
 
@@ -29,17 +20,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"timeout: {_TIMEOUT}")
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """The suite's own modules can be imported now."""
-    from conflib.client import Admin  # type: ignore[import-not-found]
-
-    def status(admin: Any, invocation_id: str) -> str | None:
-        answer = admin.req("GET", f"/invocations/{invocation_id}")
-        return answer.json()["status"] if answer.status_code == 200 else None
-
-    Admin.status = status
 
 
 @pytest.hookimpl(trylast=True)
