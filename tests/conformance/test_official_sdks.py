@@ -13,9 +13,9 @@ import pytest
 
 from tests.conformance import shared_suite
 
-PYTHON_PROFILES = "default,suspend,reqres,policy,killpolicy,signing,durable"
+PYTHON_PROFILES = "default,suspend,signing,durable"
 JAVASCRIPT_PROFILES = "default"
-HOSTED_PROFILES = "default"
+HOSTED_PROFILES = "suspend"
 
 
 def _chosen(profiles: str) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 from tests.conformance import shared_suite
 
 
-@pytest.mark.parametrize("profile", os.environ.get("PROFILES", "default,suspend").split(","))
+@pytest.mark.parametrize("profile", os.environ.get("PROFILES", "default").split(","))
 def test_programs_of_the_official_sdk_run_on_perdure(profile: str, tmp_path: Path) -> None:
     shared_suite.require()
     more = {
