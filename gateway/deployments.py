@@ -27,7 +27,7 @@ from perdure.gateway.deployment_uri import (
     read_address,
 )
 from perdure.gateway.discovery import Discovered, Discovery
-from perdure.gateway.effective import effective
+from perdure.gateway.patches import patched
 from perdure.gateway.registrations import Records
 from perdure.gateway.registry_file import (
     DeploymentRecord,
@@ -36,6 +36,7 @@ from perdure.gateway.registry_file import (
     ServicePatch,
     ServiceRecord,
 )
+from perdure.journal.effective import effective
 from perdure.journal.errors import PerdureError
 from perdure.journal.ids import format_deployment_id
 from perdure.journal.requests import At
@@ -412,7 +413,7 @@ class Registrar:
     def _own_services(self, record: DeploymentRecord) -> Iterable[Service]:
         """Those of this process, with what is recorded of them."""
         for each in record.services:
-            service = effective(self._in_process[each.name], self._defaults, each.patch)
+            service = effective(patched(self._in_process[each.name], each.patch), self._defaults)
             yield msgspec.structs.replace(service, revision=each.revision)
 
     async def _discover(

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from perdure.gateway.deployment_errors import DeploymentRefused, coded
-from perdure.gateway.effective import effective
 from perdure.gateway.manifest_payloads import Input, Output, input_rules, output_rule
+from perdure.journal.effective import effective
 from perdure.journal.schema import (
     Defaults,
     Handler,

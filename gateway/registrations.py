@@ -9,9 +9,10 @@ from typing import TypeAlias
 import msgspec
 
 from perdure.gateway.deployment_errors import coded
-from perdure.gateway.effective import effective
 from perdure.gateway.manifest import read_service
+from perdure.gateway.patches import patched
 from perdure.gateway.registry_file import DeploymentRecord, ServicePatch, ServiceRecord
+from perdure.journal.effective import effective
 from perdure.journal.schema import Defaults, Service, ServiceType
 
 Records: TypeAlias = tuple[DeploymentRecord, ...]
@@ -112,7 +113,7 @@ def services_of(record: DeploymentRecord, defaults: Defaults) -> tuple[Service, 
     made = []
     for each in record.services:
         service = read_service(each.manifest, defaults, bidi=record.bidi)
-        service = effective(service, defaults, each.patch)
+        service = effective(patched(service, each.patch), defaults)
         made.append(
             msgspec.structs.replace(service, revision=each.revision, deployment_id=record.id)
         )

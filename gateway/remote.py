@@ -12,9 +12,9 @@ from perdure.actors.remote.addresses import AddressGuard
 from perdure.actors.remote.deployments import RemoteOptions
 from perdure.actors.remote.http1 import Http1Options, Http1Transport
 from perdure.actors.remote.http2_options import Http2Options
+from perdure.actors.remote.http2_pool import Http2Transport
 from perdure.actors.remote.identity import BadKey, Signer
 from perdure.actors.remote.port import Headers, Transport
-from perdure.actors.remote.transports import make_transport
 from perdure.gateway.deployments import Registrar
 from perdure.gateway.discovery import Discovery
 from perdure.gateway.registry_file import RegistryFile
@@ -74,7 +74,7 @@ class Remote:
                 max_connections=given.connections_limit,
                 max_streams=given.streams_per_connection_limit,
             )
-            return make_transport(uri, http2=True, options=options, resolve=self._guard.resolve)
+            return Http2Transport(uri, options=options, resolve=self._guard.resolve)
         return Http1Transport(
             uri,
             resolve=self._guard.resolve,

@@ -10,13 +10,13 @@ from typing import Any
 from perdure.definition import Definition
 from perdure.handler import Handler
 from perdure.journal import schema
+from perdure.journal.effective import effective
 from perdure.journal.schema import (
     Defaults,
     InputRule,
     OnMaxAttempts,
     Options,
     OutputRule,
-    RetryPolicy,
     ServiceType,
 )
 from perdure.options import HandlerOptions
@@ -38,32 +38,21 @@ _NO_BODY = InputRule(None)
 
 def describe(service: Definition, defaults: Defaults | None = None) -> schema.Service:
     """The schema of one service; options are handler's over service's over ``defaults``."""
-    defaults = defaults or Defaults()
     tag = service.service_tag
-    options = _options(service.options)
-    return schema.Service(
+    as_given = schema.Service(
         name=tag.name,
         type=_SERVICE_TYPES[tag.kind],
-        handlers={
-            name: _handler(handler, options, defaults) for name, handler in service.handlers.items()
-        },
-        options=options,
+        handlers={name: _handler(handler) for name, handler in service.handlers.items()},
+        options=_options(service.options),
         documentation=tag.description,
         metadata=dict(tag.metadata or {}),
     )
+    return effective(as_given, defaults or Defaults())
 
 
-def _handler(handler: Handler[Any, Any], outer: Options, defaults: Defaults) -> schema.Handler:
-    own = _options(handler)
+def _handler(handler: Handler[Any, Any]) -> schema.Handler:
     input_rules, input_schema, input_description = _input(handler)
     output_rule, output_schema, output_description = _output(handler)
-    lazy_state, eager_keys = _lazy_state(own, outer, defaults)
-
-    def effective(name: str) -> int:
-        given = getattr(own, name)
-        given = getattr(outer, name) if given is None else given
-        return int(getattr(defaults, name) if given is None else given)
-
     return schema.Handler(
         service=handler.service_tag.name,
         name=handler.name,
@@ -71,17 +60,8 @@ def _handler(handler: Handler[Any, Any], outer: Options, defaults: Defaults) -> 
         service_type=_SERVICE_TYPES[handler.service_tag.kind],
         input_rules=input_rules,
         output_rule=output_rule,
-        public=not (own.ingress_private or outer.ingress_private),
-        inactivity_timeout_ms=effective("inactivity_timeout_ms"),
-        abort_timeout_ms=effective("abort_timeout_ms"),
-        journal_retention_ms=effective("journal_retention_ms"),
-        idempotency_retention_ms=effective("idempotency_retention_ms"),
-        workflow_retention_ms=effective("workflow_retention_ms"),
-        lazy_state=lazy_state,
-        eager_keys=eager_keys,
-        retry=_retry(own, outer, defaults.retry),
         blocking=handler.blocking,
-        options=own,
+        options=_options(handler),
         input_schema=input_schema,
         output_schema=output_schema,
         input_description=input_description,
@@ -129,32 +109,6 @@ def _resolved_preload(
     if isinstance(state_preload, bool):
         return not state_preload, None
     return True, tuple(state_preload) or None
-
-
-def _lazy_state(
-    own: Options, outer: Options, defaults: Defaults
-) -> tuple[bool, tuple[str, ...] | None]:
-    """The two options travel together: a level that sets one decides both."""
-    for level in (own, outer):
-        if level.lazy_state is not None:
-            return level.lazy_state, level.eager_keys
-    return defaults.lazy_state, None
-
-
-def _retry(own: Options, outer: Options, defaults: RetryPolicy) -> RetryPolicy:
-    def pick(name: str, default: Any) -> Any:
-        for level in (own, outer):
-            if (value := getattr(level, name)) is not None:
-                return value
-        return default
-
-    return RetryPolicy(
-        initial_interval_ms=pick("retry_initial_interval_ms", defaults.initial_interval_ms),
-        factor=pick("retry_factor", defaults.factor),
-        max_interval_ms=pick("retry_max_interval_ms", defaults.max_interval_ms),
-        max_attempts=pick("retry_max_attempts", defaults.max_attempts),
-        on_max_attempts=pick("retry_on_max_attempts", defaults.on_max_attempts),
-    )
 
 
 # ---- input and output ---------------------------------------------------------------------------

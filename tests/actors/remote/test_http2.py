@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import uvloop
 
+from perdure.actors.remote.http2_pool import Http2Transport
 from perdure.actors.remote.port import Headers
-from perdure.actors.remote.transports import make_transport
 from tests.actors.remote.http2_peers import Ear, echo, hypercorn, request, run, transport_to
 
 MIB = 1024 * 1024
@@ -155,10 +155,10 @@ def test_a_response_to_an_unread_request_ends_the_exchange() -> None:
     run(scenario)
 
 
-def test_make_transport_gives_http2() -> None:
+def test_the_path_of_the_uri_is_left_to_requests() -> None:
     async def scenario() -> None:
         async with hypercorn(echo) as port:
-            transport = make_transport(f"http://127.0.0.1:{port}/base", http2=True)
+            transport = Http2Transport(f"http://127.0.0.1:{port}/base")
             ear = Ear()
             transport.open(request(), ear).close_input()
             await ear.over()
