@@ -29,6 +29,7 @@ class Commits:
         tables: Tables,
         store: Store,
         new_id: Callable[[], bytes],
+        now_ms: Callable[[], int],
         perform: Callable[[Act | AfterCommit], None],
         failed: Callable[[BaseException], None],
         counts: Counts | None = None,
@@ -37,6 +38,7 @@ class Commits:
         self._tables = tables
         self._store = store
         self._new_id = new_id
+        self._now_ms = now_ms
         self._perform = perform
         self._failed = failed
         self._acts: list[Act | AfterCommit] = []
@@ -112,7 +114,7 @@ class Commits:
                 quiet, seen = 0, self._step_count
 
     async def _commit(self) -> None:
-        writes = self._tables.seal()
+        writes = self._tables.seal(self._now_ms())
         acts, self._acts = self._acts, []
         self._flushing, self._flushed = self._flushed, []
         if writes:

@@ -1,6 +1,6 @@
 """One running engine in this process: the partition, supervised, behind the ``Runtime`` interface.
 
-What operators ask of it is in actors/operators.py.
+What operators ask of it is in actors/operators.py, what is only read in actors/looking.py.
 
 It turns requests into events and the machine's replies into answers. It decides nothing about an
 invocation. When the store fails, the partition stops at once and is opened again, up to its restart
@@ -10,7 +10,7 @@ intensity; until then callers get 503.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from typing import Any, Literal
 
@@ -18,17 +18,20 @@ import msgspec
 
 from perdure.actors.base import AsyncioSystemBase
 from perdure.actors.counts import Counts
-from perdure.actors.describe import describe, matches
+from perdure.actors.exchange import Exchange
+from perdure.actors.looking import Looking
 from perdure.actors.operators import Operators
 from perdure.actors.partition import Outside, Partition, PartitionActor, PartitionOptions
+from perdure.actors.pinned import PinnedCounts
 from perdure.actors.registry import Registry
 from perdure.actors.remote.deployments import Deployments, DeploymentSpec, RemoteOptions
 from perdure.actors.remote.port import Transport
 from perdure.actors.schedules import EngineSchedules
-from perdure.journal import ids, keys, records
+from perdure.journal import keys
 from perdure.journal.attempt import Deployment
+from perdure.journal.drawing import draw_id
 from perdure.journal.effects import attach_id
-from perdure.journal.entries import AttachTarget, Entry, Input
+from perdure.journal.entries import AttachTarget, Input, Outcome
 from perdure.journal.errors import BadId, Overloaded, PerdureError, StoreError, StoreFailed
 from perdure.journal.events import (
     AskSchedules,
@@ -37,13 +40,11 @@ from perdure.journal.events import (
     Request,
 )
 from perdure.journal.ids import format_invocation_id, parse_invocation_id
-from perdure.journal.lately import Lately
+from perdure.journal.placement import ALONE, Placement
 from perdure.journal.records import Completed, Invocation
 from perdure.journal.requests import (
     Accepted,
     Answer,
-    Filter,
-    InvocationInfo,
     Invoke,
     NotFound,
     NotReady,
@@ -56,7 +57,6 @@ from perdure.journal.store import Store
 
 log = logging.getLogger("perdure.engine")
 
-_SCAN_CHUNK = 1_000
 _RESTART_DELAY_S = 0.1
 
 OpenStore = Callable[[], Awaitable[Store]]
@@ -70,7 +70,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     mailbox_limit: int = 10_000
 
 
-class Engine(Operators):
+class Engine(Operators, Looking):
     """``Runtime`` over one partition. All methods run on the loop that ``start`` ran on."""
 
     def __init__(
@@ -83,7 +83,9 @@ class Engine(Operators):
         random_bytes: Callable[[int], bytes],
         options: EngineOptions | None = None,
         remote: RemoteOptions | None = None,
+        placement: Placement = ALONE,
     ) -> None:
+        self.placement = placement
         self._open_store = open_store
         self.registry = Registry(services.values())
         self.deployments = Deployments(deployment, self.registry, remote)
@@ -91,10 +93,12 @@ class Engine(Operators):
         self._random_bytes = random_bytes
         self.options = options or EngineOptions()
         self.counts, self.restart_count = Counts(), 0  # restarts of the partition
+        self._pinned = PinnedCounts()
         self._tokens = count(1)
         self._futures: dict[int, asyncio.Future[Any]] = {}
         self._awaiting: dict[bytes, list[int]] = {}
         self.schedules = EngineSchedules(self._ask_schedules, self._running, now_ms)
+        self.exchange = Exchange(self._running, self._failed, now_ms, placement)
         self._partition: Partition | None = None
         self._down: str = "the engine was not started"
         self._failures: deque[float] = deque()
@@ -120,13 +124,21 @@ class Engine(Operators):
                 self.deployments,
                 self._now_ms,
                 self._random_bytes,
-                Outside(self._reply, self._complete, self._await_end, self._failed),
+                Outside(
+                    self._reply,
+                    self._complete,
+                    self._await_end,
+                    self.exchange.forward,
+                    self._failed,
+                ),
                 self.options.partition,
                 self.counts,
+                self.placement,
             )
             if self.schedules.declared is not None:
                 partition.submit(self._about_schedules(self.schedules.declared, None))
             partition.start(self._base.spawn(PartitionActor, None, partition))
+            self.exchange.opened(partition)
         except BaseException:  # such as a read that fails
             await store.close()
             raise
@@ -175,11 +187,7 @@ class Engine(Operators):
 
     async def pinned_counts(self) -> dict[str, int]:
         """How many unfinished invocations each deployment has to finish."""
-        counts: dict[str, int] = {}
-        async for _, record in self._iter_invocations():
-            if record.pinned and type(record.status) is not Completed:
-                counts[record.deployment_id] = counts.get(record.deployment_id, 0) + 1
-        return counts
+        return await self._pinned.look(self._running())
 
     @property
     def store(self) -> Store:
@@ -194,11 +202,6 @@ class Engine(Operators):
     def system(self) -> AsyncioSystemBase:
         """The actor system, for a look at the actors."""
         return self._base
-
-    @property
-    def lately(self) -> Lately:
-        """What the last commits changed, for a look at it."""
-        return self._running().tables.lately
 
     @property
     def open_attempt_count(self) -> int:
@@ -315,13 +318,17 @@ class Engine(Operators):
         return self.registry.services
 
     async def call(self, invoke: Invoke) -> Answer:
+        id, result, expires_at_ms = await self.end_of(invoke)
+        return Answer(format_invocation_id(id), result, expires_at_ms, invoke.handler)
+
+    async def end_of(self, invoke: Invoke) -> tuple[bytes, Outcome, int | None]:
+        """As ``call``: the raw id, the result, and when it expires if it was stored already."""
         id, token, event = await self._request(invoke, waits=True)
         found = await self._ask(event, token, id)
-        text = format_invocation_id(id)
         if type(found) is Invocation:
             assert isinstance(found.status, Completed)
-            return Answer(text, found.status.result, found.status.expires_at_ms, invoke.handler)
-        return Answer(text, found, None, invoke.handler)
+            return id, found.status.result, found.status.expires_at_ms
+        return id, found, None
 
     async def send(self, invoke: Invoke) -> Accepted:
         id, token, event = await self._request(invoke, waits=False)
@@ -329,24 +336,7 @@ class Engine(Operators):
         return Accepted(format_invocation_id(id), is_new, record.execution_time_ms)
 
     def new_id(self, invoke: Invoke) -> str:
-        return format_invocation_id(self._new_id(invoke, self._now_ms())[0])
-
-    def _new_id(self, invoke: Invoke, now_ms: int) -> tuple[bytes, bool]:
-        """The raw id, and whether it is random and so can't exist (service protocol 4.2)."""
-        handler, key = invoke.handler, invoke.key
-        if invoke.id is not None:
-            return parse_invocation_id(invoke.id), False
-        if handler.type is HandlerType.WORKFLOW:
-            return ids.workflow_id(handler.service, key or "", invoke.scope), False
-        if invoke.idempotency_key is not None:
-            idempotency_key = invoke.idempotency_key
-            id = ids.idempotent_id(
-                handler.service, key, handler.name, idempotency_key, invoke.scope
-            )
-            return id, False
-        return ids.fresh_id(
-            handler.service, key, now_ms, self._random_bytes(12), invoke.scope
-        ), True
+        return format_invocation_id(draw_id(invoke, self._now_ms(), self._random_bytes)[0])
 
     async def _request(self, invoke: Invoke, waits: bool) -> tuple[bytes, int, Request]:
         partition = self._running()
@@ -357,7 +347,9 @@ class Engine(Operators):
                 self._failed(partition, error)
             raise
         now_ms = self._now_ms()
-        id, is_fresh = self._new_id(invoke, now_ms)
+        id, is_fresh = draw_id(invoke, now_ms, self._random_bytes)
+        if (owner := self.placement.elsewhere(id)) is not None:
+            raise PerdureError(f"{invoke.handler.service}/{invoke.key} is of partition {owner}")
         is_run = invoke.handler.type is HandlerType.WORKFLOW
         token = next(self._tokens)
         request = Request(
@@ -375,6 +367,7 @@ class Engine(Operators):
             invoke.scope,
             invoke.limit_key,
             invoke.trace if self.counts.observer is None else self.counts.trace_of(invoke),
+            invoke.keep_ms,
         )
         return id, token, request
 
@@ -395,7 +388,7 @@ class Engine(Operators):
                         f"{box.waiting_count} invocations wait for {invoke.handler.service}/{key}; "
                         "try again later"
                     )
-        await partition.room()
+        await partition.pressure.room()
 
     # ---- results
 
@@ -429,65 +422,3 @@ class Engine(Operators):
             return NotReady(invocation_id)
         handler = self.registry.handler(record.service, record.handler)
         return Answer(invocation_id, status.result, status.expires_at_ms, handler)
-
-    # ---- looking
-
-    async def invocation(self, invocation_id: str) -> InvocationInfo | None:
-        id = parse_invocation_id(invocation_id)
-        partition = await self._durable()
-        record = partition.tables.invocation(id)
-        return None if record is None else describe(id, record, partition.attempts.awaiting(id))
-
-    async def _durable(self) -> Partition:
-        """For readers outside: nothing is shown that a crash could still take back."""
-        partition = self._running()
-        await partition.commits.flush()
-        return partition
-
-    async def journal(self, invocation_id: str) -> list[Entry] | None:
-        id = parse_invocation_id(invocation_id)
-        tables = (await self._durable()).tables
-        return None if tables.invocation(id) is None else tables.entries(id)
-
-    async def state(self, service: str, key: str) -> dict[str, bytes]:
-        return dict((await self._durable()).tables.state((service, key)))
-
-    async def invocations(self, filter: Filter) -> list[InvocationInfo]:
-        found: list[tuple[bytes, Invocation]] = []
-        async for id, record in self._iter_invocations():
-            if matches(record, filter):
-                found.append((id, record))
-                if len(found) >= filter.limit:
-                    break
-        found.sort(key=lambda each: -each[1].created_at_ms)
-        awaiting = self._running().attempts.awaiting
-        return [describe(id, record, awaiting(id)) for id, record in found]
-
-    def unfinished(self) -> list[InvocationInfo]:
-        """Every invocation that is not over, at once; for explanations in tests."""
-        partition = self._running()
-        records_now = dict(partition.tables.pending_invocations())
-        for key, value in partition.store.scan(keys.INVOCATION, keys.JOURNAL):
-            records_now.setdefault(key[1:], records.decode_invocation(value))
-        return [
-            describe(id, record, partition.attempts.awaiting(id))
-            for id, record in records_now.items()
-            if record is not None and not isinstance(record.status, Completed)
-        ]
-
-    async def _iter_invocations(self) -> AsyncIterator[tuple[bytes, Invocation]]:
-        """Every record once: those not on disk yet, then the rows, read beside the loop."""
-        partition = await self._durable()
-        pending = dict(partition.tables.pending_invocations())
-        for id, record in pending.items():
-            if record is not None:
-                yield id, record
-        start, stop = keys.INVOCATION, keys.JOURNAL
-        while True:
-            rows = await asyncio.to_thread(partition.store.scan, start, stop, _SCAN_CHUNK)
-            for key, value in rows:
-                if key[1:] not in pending:
-                    yield key[1:], records.decode_invocation(value)
-            if len(rows) < _SCAN_CHUNK:
-                return
-            start = rows[-1][0] + b"\x00"

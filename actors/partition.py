@@ -15,6 +15,7 @@ import msgspec
 from thespian.actors import ActorExitRequest, ActorSystemMessage, ChildActorExited
 
 from perdure.actors.attempts import AfterCommit, OpenAttempt, OpenAttempts
+from perdure.actors.back_pressure import BackPressure
 from perdure.actors.cell import ActorFailed, Cell, SupervisedActor
 from perdure.actors.commits import Commits
 from perdure.actors.counts import Counts
@@ -42,6 +43,7 @@ from perdure.journal.events import (
     Entropy,
     Event,
     Expired,
+    Forward,
     Frames,
     PassBarrier,
     Quarantine,
@@ -54,14 +56,13 @@ from perdure.journal.events import (
 )
 from perdure.journal.ids import format_invocation_id
 from perdure.journal.partition import step
+from perdure.journal.placement import ALONE, Placement
 from perdure.journal.records import Address, Running
 from perdure.journal.store import Store
 from perdure.journal.tables import Handlers, Tables
 
 log = logging.getLogger("perdure.partition")
 
-_BACK_PRESSURE_BYTES = 16 << 20  # an open group of this size takes no more from outside
-_HOLD_BYTES = 64 << 20  # nor from handlers; a burst adds at most twice its own 64 MiB
 _EXPIRY_BURST = 500
 _FOR_EVER_MS = 1 << 62
 _RECOVERY_BURST = 200
@@ -87,6 +88,7 @@ class Outside(msgspec.Struct, frozen=True):
     reply: Callable[[int, object], None]
     complete: Callable[[bytes, object], None]
     await_end: Callable[[int, bytes], None]
+    forward: Callable[[Forward], None]
     failed: Callable[["Partition", BaseException], None]
 
 
@@ -98,7 +100,7 @@ class PartitionActor(SupervisedActor):
 
     def receiveMessage(self, msg: Any, sender: Any) -> None:
         if type(msg) is Burst:
-            self._partition.hear(msg)
+            self._partition.pressure.hear(msg)
         elif isinstance(msg, ActorSystemMessage):
             if isinstance(msg, ActorFailed):
                 self._partition.object_failed(msg)
@@ -121,6 +123,7 @@ class Partition:
         outside: Outside,
         options: PartitionOptions,
         counts: Counts | None = None,
+        placement: Placement = ALONE,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._deployments = deployments
@@ -130,9 +133,15 @@ class Partition:
         self._options = options
         self._counts = counts = counts or Counts()
         self.store = store
-        self.tables = Tables(store, handlers, options.state_cache_bytes)
+        self.tables = Tables(store, handlers, options.state_cache_bytes, placement)
         self.commits = Commits(
-            self.tables, store, lambda: random_bytes(16), self._perform, self._failed, counts
+            self.tables,
+            store,
+            lambda: random_bytes(16),
+            now_ms,
+            self._perform,
+            self._failed,
+            counts,
         )
         low_water = store.get(keys.TIMER_LOW_WATER) or keys.timers_from(0)
         self.timers = Timers(self._loop, now_ms, self.tables.timers, self._timer_due, low_water)
@@ -142,9 +151,7 @@ class Partition:
         self._intensity = Intensity(options.restart_limit, options.restart_window_s)
         self._tasks: list[asyncio.Task[None]] = []
         self._to_start: deque[StartAttempt] = deque()  # over the limit of open attempts
-        self._held: deque[Burst] = deque()
-        self._releasing: asyncio.Task[None] | None = None
-        self._unready: list[Callable[[], None]] = []  # who wants to say more
+        self.pressure = BackPressure(self.tables, self.commits, self._hear)
         self._has_actors = asyncio.Event()
         self._has_expiries = asyncio.Event()
         self._has_expiries.set()
@@ -214,47 +221,6 @@ class Partition:
             self._has_room = self.store.has_room()
         return self._has_room
 
-    async def room(self) -> None:
-        """Back-pressure: wait while the open group is too large to take more from outside."""
-        while self.tables.open_bytes > _BACK_PRESSURE_BYTES:
-            await self.commits.flush()
-
-    def hear(self, burst: Burst) -> None:
-        """An attempt emitted frames; they wait while the open group is large."""
-        if self._held or self.tables.open_bytes > _HOLD_BYTES:
-            self._held.append(burst)
-            self._release_soon()
-        else:
-            self._hear(burst)
-
-    def ready(self, go_on: Callable[[], None]) -> bool:
-        """Whether an attempt may say more now; if not, ``go_on`` is called when it may."""
-        if not self._held and self.tables.open_bytes <= _BACK_PRESSURE_BYTES:
-            return True
-        self._unready.append(go_on)
-        self._release_soon()
-        return False
-
-    def _release_soon(self) -> None:
-        if self._releasing is None:
-            self._releasing = self._loop.create_task(self._release_held())
-
-    async def _release_held(self) -> None:
-        try:
-            while self._held or self._unready:
-                await self.commits.flush()
-                while self._held and self.tables.open_bytes <= _HOLD_BYTES:
-                    self._hear(self._held.popleft())
-                if not self._held:
-                    unready, self._unready = self._unready, []
-                    for go_on in unready:
-                        go_on()
-        except StoreError:
-            self._held.clear()  # the partition is over
-            self._unready.clear()
-        finally:
-            self._releasing = None
-
     def _hear(self, burst: Burst) -> None:
         opened = self.attempts.find(burst.id, burst.attempt)
         if opened is None:
@@ -298,7 +264,7 @@ class Partition:
         match act:
             case StartAttempt():
                 self._start_attempt(act)
-            case Complete() | PassBarrier() | Reply():
+            case Complete() | PassBarrier() | Reply() | Forward():
                 return False
             case Deliver():
                 opened = self.attempts.find(act.id, act.attempt)
@@ -332,6 +298,8 @@ class Partition:
             case Complete():
                 self._outside.complete(act.id, act.result)
                 self._has_expiries.set()
+            case Forward():
+                self._outside.forward(act)
             case PassBarrier():
                 opened = self.attempts.find(act.id, act.attempt)
                 if opened is not None:
@@ -367,7 +335,7 @@ class Partition:
             now_s = self._loop.time()
             actor = self.directory.get(address, now_s)
             # a run that is recorded without a result is executed again without asking
-            ahead = not place.deployment_id or (place.may_run_ahead and not record.pinned)
+            ahead = not place.protocol_version or (place.may_run_ahead and not record.pinned)
             opened = OpenAttempt(act.id, act.attempt, actor, place, now_s, ahead)
             self.attempts.add(opened)
             self._counts.began(opened, record)
@@ -431,7 +399,9 @@ class Partition:
         self._has_actors.set()
         base = self.cell.base
         deployments, now_ms = self._deployments, self._now_ms
-        return base.spawn(ObjectActor, self.cell, deployments, self.cell, now_ms, self.ready)
+        return base.spawn(
+            ObjectActor, self.cell, deployments, self.cell, now_ms, self.pressure.ready
+        )
 
     def _timer_due(self, key: bytes, value: bytes) -> None:
         now_ms = self._now_ms()

@@ -12,7 +12,8 @@ from perdure.journal.schema import Handler, Service
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where an attempt runs. ``deployment_id`` "" is this process, where nothing is encoded.
+    """Where an attempt runs. ``protocol_version`` 0 is this process, where nothing is encoded; there,
+    ``deployment_id`` is that of a version of the code, or "".
 
     Not ``bidi``: the attempt hears nothing more after its start. ``may_run_ahead``: it may be told what is
     not durable yet, as its runs wait for that.

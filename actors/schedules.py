@@ -55,6 +55,11 @@ class EngineSchedules:
         self.now_ms = now_ms
         self.declared: Declare | None = None
 
+    async def declare(self, wanted: Declare) -> None:
+        """New code declares its own, in the place of what the code before declared."""
+        self.declared = wanted
+        await self._change(wanted)
+
     async def put(self, spec: Spec, replace: bool = False) -> Stored:
         check(spec)
         answer = await self._change(Put(spec, replace))
@@ -64,7 +69,7 @@ class EngineSchedules:
     async def find(self, name: str) -> Schedule | None:
         if not is_name(name):
             return None
-        raw = self._running().tables.schedule_row(keys.schedule(ids.schedule_id(name)))
+        raw = self._running().tables.row(keys.schedule(ids.schedule_id(name)))
         return None if raw is None else decode_schedule(raw)
 
     async def list(self) -> list[Schedule]:
@@ -120,7 +125,7 @@ class EngineSchedules:
         partition = self._running()
         if not partition.has_room():
             raise Overloaded("the disk is nearly full; free some space, nothing is lost")
-        await partition.room()
+        await partition.pressure.room()
         answer = await self._ask(ask)
         if isinstance(answer, Refused):
             raise ScheduleRefused(answer.code, answer.message)

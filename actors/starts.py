@@ -16,7 +16,7 @@ EAGER_STATE_BYTES = 32 << 20  # keys and values that are sent along; past it the
 
 def make_start(tables: Tables, id: bytes, record: Invocation, place: Place, now_ms: int) -> Start:
     state, complete = _state(tables, record, place.handler)
-    if place.deployment_id:
+    if place.protocol_version:
         state, complete = _cut(state, complete)
     return Start(
         format_invocation_id(id),

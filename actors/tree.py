@@ -11,6 +11,7 @@ import msgspec
 from perdure.actors.cell import ActorInfo, Cell
 from perdure.actors.engine import Engine
 from perdure.actors.partition import Partition
+from perdure.journal.inspecting import Tree, TreeNode
 from perdure.journal.records import Address
 
 STRATEGY: Final = "one_for_one"  # an object that fails is restarted alone, and so is the partition
@@ -19,41 +20,12 @@ STRATEGY: Final = "one_for_one"  # an object that fails is restarted alone, and 
 _Objects: TypeAlias = dict[str, tuple[Address, Cell]]
 
 
-class TreeNode(msgspec.Struct, frozen=True, kw_only=True):
-    """One actor. ``service`` and ``key`` are of objects; ``waiting_count``: invocations for the key's lock;
-    ``restarts`` counts the object's actors that failed."""
-
-    actor: str
-    level: int
-    address: str
-    state: str
-    age_s: float
-    restarts: int
-    last_error: str
-    mailbox_depth: int
-    service: str | None = None
-    key: str | None = None
-    attempt_count: int = 0
-    waiting_count: int = 0
-
-
-class Tree(msgspec.Struct, frozen=True, kw_only=True):
-    """``down``: why there is no partition, or "". ``actor_count`` counts also those that are not listed."""
-
-    strategy: str
-    restart_limit: int
-    restart_window_s: float
-    partition_restarts: int
-    down: str
-    actor_count: int
-    actors: list[TreeNode]
-
-
 def tree(engine: Engine, limit: int) -> Tree:
     """The first ``limit`` actors, parents before their children."""
     partition = engine.partition
     objects = {} if partition is None else _objects(partition)
     infos = islice(engine.system.iter_actors(), limit)
+    index = engine.placement.index
     options = engine.options.partition
     return Tree(
         strategy=STRATEGY,
@@ -62,7 +34,7 @@ def tree(engine: Engine, limit: int) -> Tree:
         partition_restarts=engine.restart_count,
         down=engine.health(),
         actor_count=0 if partition is None else 1 + len(partition.directory),
-        actors=[_node(each, partition, objects) for each in infos],
+        actors=[_node(each, index, partition, objects) for each in infos],
     )
 
 
@@ -73,7 +45,7 @@ def _objects(partition: Partition) -> _Objects:
     }
 
 
-def _node(info: ActorInfo, partition: Partition | None, objects: _Objects) -> TreeNode:
+def _node(info: ActorInfo, index: int, partition: Partition | None, objects: _Objects) -> TreeNode:
     node = TreeNode(
         actor=info.class_name,
         level=info.level,
@@ -83,6 +55,7 @@ def _node(info: ActorInfo, partition: Partition | None, objects: _Objects) -> Tr
         restarts=info.restarts,
         last_error=info.last_error,
         mailbox_depth=info.mailbox_depth,
+        partition=index,
     )
     found = objects.get(info.address)
     if partition is None or found is None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
+from perdure.actors.loop_lag import LoopLag
 from perdure.gateway import admin_routes as routes
 from perdure.gateway.admin_access import OPEN_OPERATIONS, Access
 from perdure.gateway.admin_answers import (
@@ -24,6 +25,7 @@ from perdure.gateway.admin_answers import (
     no_service,
     text,
 )
+from perdure.gateway.admin_code import CodeOperations
 from perdure.gateway.admin_deployments import DeploymentOperations
 from perdure.gateway.admin_flow import FlowOperations
 from perdure.gateway.admin_inspection import Inspection
@@ -42,7 +44,6 @@ from perdure.gateway.console import api as console
 from perdure.gateway.console.meter import Meter
 from perdure.gateway.deployment_errors import DeploymentRefused
 from perdure.gateway.deployments import Registrar
-from perdure.gateway.loop_lag import LoopLag
 from perdure.gateway.metrics import Metrics
 from perdure.gateway.operator_book import OperatorBook
 from perdure.gateway.responses import refusal_of
@@ -50,6 +51,7 @@ from perdure.gateway.settings import Settings
 from perdure.gateway.settings_sources import is_loopback, split_address
 from perdure.gateway.sql.endpoint import QueryEndpoint
 from perdure.gateway.sql.workers import Workers
+from perdure.gateway.versions import Versions
 from perdure.journal.errors import BadId, PerdureError
 from perdure.journal.requests import Filter, Runtime
 
@@ -79,6 +81,7 @@ class Admin:
         book: OperatorBook | None = None,
         lag: LoopLag | None = None,
         queries: Workers | None = None,
+        versions: Versions | None = None,
     ) -> None:
         self._runtime = runtime
         self._access = Access(settings.admin)
@@ -107,6 +110,7 @@ class Admin:
             "invocation": self._invocation,
             "journal": self._journal,
             **self._deployments.operations,
+            **CodeOperations(versions, self._size_limit_bytes).operations,
             **InvocationOperations(runtime, registrar, self._size_limit_bytes).operations,
             **FlowOperations(
                 runtime, book or OperatorBook(), self._size_limit_bytes, os.urandom
@@ -257,10 +261,11 @@ class Admin:
         )
 
     async def _journal(self, request: web.BaseRequest, invocation_id: str) -> web.Response:
-        entries = await self._runtime.journal(invocation_id)
+        entries = await self._runtime.journaled(invocation_id)
         if entries is None:
             return error(404, NO_INVOCATION.format(invocation_id))
-        return json_answer({"entries": [entry_json(i, each) for i, each in enumerate(entries)]})
+        shown = [entry_json(i, each.entry, each.at_ms) for i, each in enumerate(entries)]
+        return json_answer({"entries": shown})
 
 
 # ---- pure parts ----------------------------------------------------------------------------------

@@ -171,14 +171,15 @@ def outcome_json(outcome: Outcome) -> dict[str, object]:
     return {"value": value_json(outcome.content)}
 
 
-def entry_json(index: int, entry: Entry) -> dict[str, object]:
-    """One journal entry: its index among all entries, its type, and its fields."""
+def entry_json(index: int, entry: Entry, at_ms: int | None = None) -> dict[str, object]:
+    """One journal entry: its index among all entries, its type, when it was committed, its fields."""
     fields = {
         each: _plain(getattr(entry, each))
         for each in entry.__struct_fields__
         if getattr(entry, each) not in ("", None)
     }
-    return {"index": index, "type": type_name(entry), **fields}
+    at = {} if at_ms is None else {"at": rfc3339_ns(at_ms)}
+    return {"index": index, "type": type_name(entry), **at, **fields}
 
 
 def _plain(value: Any) -> Any:

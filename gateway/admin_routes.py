@@ -16,6 +16,7 @@ ROUTES: Final[tuple[tuple[str, str, str], ...]] = (
     ("GET", "/version", "version"),
     ("GET", "/cluster-health", "cluster_health"),
     ("POST", "/query", "query"),
+    ("POST", "/code", "deploy_code"),
     ("POST", "/deployments", "register"),
     ("GET", "/deployments", "deployments"),
     ("GET", "/deployments/{deployment_id}", "deployment"),

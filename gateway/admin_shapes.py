@@ -195,7 +195,8 @@ class Invocations(Shape, frozen=True, kw_only=True):
 
 
 class Journal(Shape, frozen=True, kw_only=True):
-    """Entries with their `index`, `type`, and the fields of their type."""
+    """Entries with their `index`, `type`, `at` (when each was committed; not of entries that a release before
+    that wrote) and the fields of their type."""
 
     entries: list[dict[str, object]]
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from perdure.gateway.settings import Settings, SettingsError
+from perdure.gateway.settings import Settings, SettingsError, SystemKind
 from perdure.gateway.settings_sources import load
 from perdure.journal.errors import PerdureError
 
@@ -26,12 +26,15 @@ Exit codes:
 """
 _COMMANDS: Final = {
     "call": "perdure.gateway.cli_call:call",
+    "check": "perdure.gateway.cli_check:check",
     "completion": "perdure.gateway.cli_completion:completion",
+    "deploy": "perdure.gateway.cli_deploy:deploy",
     "deployments": "perdure.gateway.cli_deployments:deployments",
     "doctor": "perdure.gateway.cli_doctor:doctor",
     "fork": "perdure.gateway.cli_fork:fork",
     "invocations": "perdure.gateway.cli_invocations:invocations",
     "journal": "perdure.gateway.cli_journal:journal",
+    "repartition": "perdure.gateway.cli_repartition:repartition",
     "replay": "perdure.gateway.cli_replay:replay",
     "schedules": "perdure.gateway.cli_schedules:schedules",
     "serve": "perdure.gateway.serve:serve",
@@ -97,6 +100,26 @@ def main() -> None:
     help="Any other setting, such as handlers.retry.max_attempts=5. May be repeated.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Write the log as JSON lines.")
+@click.option(
+    "--versions", "keeps_versions", is_flag=True,
+    help="Production: keep old code for what began with it; see `perdure deploy`.",
+)  # fmt: skip
+@click.option(
+    "--reload", "reloads", is_flag=True,
+    help="Development: start again whenever a source file of TARGET changes.",
+)  # fmt: skip
+@click.option(
+    "--system", "kind", type=click.Choice(["embedded", "processes"]),
+    help="One process, or a supervised tree of them that uses all cores. [default: embedded]",
+)  # fmt: skip
+@click.option(
+    "--partitions", type=click.IntRange(1, 64),
+    help="Processes that run handlers, each with a part of the data. [default: 1]",
+)  # fmt: skip
+@click.option(
+    "--gateways", type=click.IntRange(1, 64),
+    help="Processes that accept requests. [default: 1]",
+)  # fmt: skip
 def up(
     targets: tuple[str, ...],
     data: str | None,
@@ -105,6 +128,11 @@ def up(
     config: Path | None,
     pairs: tuple[str, ...],
     as_json: bool,
+    reloads: bool,
+    keeps_versions: bool,
+    kind: str | None,
+    partitions: int | None,
+    gateways: int | None,
 ) -> None:
     """Serve the services in TARGET: a file or a module, with or without `:name`.
 
@@ -113,26 +141,50 @@ def up(
 
     Settings come from FILE, then PERDURE_* variables (PERDURE_INGRESS__BIND), then these flags.
     """
+    named = {
+        "data": data,
+        "ingress.bind": ingress,
+        "admin.bind": admin,
+        "log.format": "json" if as_json else None,
+        "system": kind,
+        "partitions": partitions,
+        "gateways": gateways,
+    }
     flags: dict[str, object] = dict(_pair(each) for each in pairs)
-    if data is not None:
-        flags["data"] = data
-    if ingress is not None:
-        flags["ingress.bind"] = ingress
-    if admin is not None:
-        flags["admin.bind"] = admin
-    if as_json:
-        flags["log.format"] = "json"
+    flags |= {key: value for key, value in named.items() if value is not None}
     settings = _load(config, flags)
     from perdure.gateway import logs
-    from perdure.gateway.up import run
 
+    if (reloads or keeps_versions) and not targets:
+        raise click.UsageError("--reload and --versions need a TARGET: there is no code without")
+    if reloads and keeps_versions:
+        raise click.UsageError("--reload replaces code, and --versions keeps it; choose one")
+    run = importlib.import_module(
+        f"perdure.gateway.{_server(settings, reloads, keeps_versions)}"
+    ).run
     logs.configure(settings.log)
     try:
-        run(settings, list(targets))
+        if keeps_versions:
+            run(settings, list(targets), keeps_versions=True)
+        else:
+            run(settings, list(targets))
     except SettingsError as e:
         raise click.UsageError(str(e)) from e
     except PerdureError as e:
         raise Failure(str(e)) from e
+
+
+def _server(settings: Settings, reloads: bool, keeps_versions: bool) -> str:
+    """The module that serves."""
+    if settings.system is SystemKind.PROCESSES:
+        if reloads or keeps_versions:
+            raise click.UsageError("--reload and --versions need --system embedded")
+        return "up_processes"
+    if settings.partitions > 1 or settings.gateways > 1:
+        raise click.UsageError(
+            "several partitions or gateways are several processes: add --system processes"
+        )
+    return "reload" if reloads else "up"
 
 
 def _pair(text: str) -> tuple[str, str]:

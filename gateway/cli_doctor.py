@@ -1,5 +1,6 @@
 """`perdure doctor`: looks at a data directory that no server has open, and reports."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from perdure.gateway.logs import escape
 from perdure.journal import keys
 from perdure.journal.errors import StoreError
 from perdure.journal.inspection import Inspection, inspect
+from perdure.journal.layout import EMBEDDED, directories_of, find_layout, leftovers
+from perdure.journal.placement import Placement
+from perdure.journal.repartition import owner_of_row
 from perdure.journal.rows import check_row
 
 _TABLES = {
@@ -33,6 +37,8 @@ _TABLES = {
         (keys.TIMER, "timers"),
         (keys.EXPIRY, "expiries"),
         (keys.SCHEDULE, "schedules"),
+        (keys.OUTBOX, "messages to other partitions"),
+        (keys.DEDUP, "partitions heard of"),
     )
 }
 
@@ -41,22 +47,52 @@ _TABLES = {
 @click.argument("data", type=click.Path(path_type=Path), metavar="DATA")
 @json_option
 def doctor(data: Path, as_json: bool) -> None:
-    """Check the data directory DATA, read only, and report what is in it.
+    """Check the data directory DATA, read only, and report what is in it, partition by partition.
 
     The server that owns it must be stopped. Needs room for a copy in the temporary directory.
     """
     if not data.is_dir():
         raise NotFound(f"there is no directory {data}")
     try:
-        report = inspect(data, check_row)
+        layout = find_layout(data) or EMBEDDED
+        stores = directories_of(data, layout)
+        reports = [
+            inspect(store, partial(_check_row, Placement(index, len(stores))))
+            for index, store in enumerate(stores)
+        ]
+        left = [str(path) for path in leftovers(data, layout)]
     except StoreError as e:
         raise Failure(str(e)) from e
     if as_json:
-        write_json(_document(report))
+        write_json(_documents(data, reports, left) if layout.generation else _document(reports[0]))
     else:
-        _write(report)
-    if report.problems:
+        for report in reports:
+            if report is not reports[0]:
+                click.echo()
+            _write(report)
+        for path in left:
+            click.echo(
+                f"{escape(path)} is left from a repartitioning; `perdure repartition --data "
+                f"{escape(str(data))} --partitions {layout.count}` removes it."
+            )
+    if any(report.problems for report in reports):
         raise click.exceptions.Exit(Failure.exit_code)
+
+
+def _check_row(placement: Placement, key: bytes, value: bytes) -> str | None:
+    owner = owner_of_row(key, placement.count)
+    if owner is not None and owner != placement.index:
+        return f"it belongs to partition {owner}"
+    return check_row(key, value)
+
+
+def _documents(data: Path, reports: list[Inspection], left: list[str]) -> dict[str, Any]:
+    return {
+        "path": str(data),
+        "sound": not any(report.problems for report in reports),
+        "partitions": [_document(report) for report in reports],
+        "leftovers": left,
+    }
 
 
 def _document(report: Inspection) -> dict[str, Any]:

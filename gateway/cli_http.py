@@ -41,7 +41,7 @@ def _remember_token(context: click.Context, parameter: click.Parameter, value: s
         context.meta[_TOKEN] = value.strip()
 
 
-_token_option: Callable[[F], F] = click.option(
+token_option: Callable[[F], F] = click.option(
     "--token", envvar=["PERDURE_ADMIN_TOKEN", "PERDURE_ADMIN__TOKEN"], metavar="TOKEN",
     expose_value=False, callback=_remember_token,
     help="The admin API's token, where it has one. [env: PERDURE_ADMIN_TOKEN]",
@@ -50,7 +50,7 @@ _token_option: Callable[[F], F] = click.option(
 
 def admin_option(command: F) -> F:
     """`--url` and `--token`; the command gets the ``url``."""
-    return _url_option(_token_option(command))
+    return _url_option(token_option(command))
 
 
 ingress_option: Callable[[F], F] = click.option(

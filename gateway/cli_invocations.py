@@ -20,6 +20,7 @@ from perdure.gateway.cli_http import (
     write_json,
     write_table,
 )
+from perdure.gateway.timeline import clock
 
 
 @click.group(epilog=EPILOG)
@@ -106,8 +107,17 @@ def show(invocation_id: str, journal: bool, url: str, as_json: bool) -> None:
     if entries is not None:
         click.echo()
         write_table(
-            ("INDEX", "TYPE", "NAME", "DETAILS"),
-            ((each["index"], each["type"], each.get("name"), _details(each)) for each in entries),
+            ("INDEX", "AT", "TYPE", "NAME", "DETAILS"),
+            (
+                (
+                    each["index"],
+                    clock(each.get("at")),
+                    each["type"],
+                    each.get("name"),
+                    _details(each),
+                )
+                for each in entries
+            ),
             "The journal is empty.",
         )
 
@@ -137,7 +147,7 @@ def _outcome(result: dict[str, Any]) -> str:
 def _details(entry: dict[str, Any]) -> str:
     parts = []
     for name, value in entry.items():
-        if name in ("index", "type", "name", "headers"):
+        if name in ("index", "at", "type", "name", "headers"):
             continue
         parts.append(f"{name}={_detail(value)}")
     return " ".join(parts)

@@ -14,7 +14,8 @@ from perdure.gateway.logs import escape
 from perdure.gateway.timeline import span_text
 
 _INTERVAL_S: Final = 1.0
-_COLUMNS: Final = ("STATE", "AGE", "RESTARTS", "MAIL", "WAITING", "ATTEMPTS", "LAST ERROR")
+_COLUMNS: Final = ("STATE", "PID", "AGE", "RESTARTS", "MAIL", "WAITING", "ATTEMPTS", "LAST ERROR")
+_WORKER_LEVEL: Final = 2  # of gateways and partitions, below watchdog, Admin and supervisor
 
 
 @click.command(epilog=EPILOG)
@@ -23,7 +24,7 @@ _COLUMNS: Final = ("STATE", "AGE", "RESTARTS", "MAIL", "WAITING", "ATTEMPTS", "L
 @admin_option
 @json_option
 def tree(watch: bool, limit: int, url: str, as_json: bool) -> None:
-    """Show every actor with its state, age, restarts, last error and mailbox.
+    """Show every process and actor with its state, age, restarts, last error and mailbox.
 
     MAIL: messages that an actor has not taken. WAITING: invocations that wait for the key's lock.
     """
@@ -60,19 +61,58 @@ def _render(found: dict[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("ACTOR", *_COLUMNS):
         table.add_column(column, overflow="fold")
+    processes = found.get("processes")
+    actors = found["actors"]
+    if processes is None:
+        table.add_row(*_engine(found))
+        _add_actors(table, actors, 0)
+    else:
+        _add_processes(table, processes, actors)
+    hidden = found["actor_count"] - len(actors)
+    if hidden > 0:
+        table.add_row(*_cells(f"    and {hidden} more", *[""] * len(_COLUMNS)))
+    return table
+
+
+def _engine(found: dict[str, Any]) -> list[Text]:
     down = found["down"]
     restarts = found["partition_restarts"]
     limit, window_s = found["restart_limit"], found["restart_window_s"]
     rule = f"engine ({found['strategy']}, at most {limit} restarts in {window_s:g} s)"
     state = f"down: {down}" if down else "up"
-    table.add_row(*_cells(rule, state, "", restarts or "", "", "", "", ""))
-    actors = found["actors"]
+    return _cells(rule, state, "", "", restarts or "", "", "", "", "")
+
+
+def _add_processes(table: Table, tree: dict[str, Any], actors: list[dict[str, Any]]) -> None:
+    """The processes, and below each partition its actors."""
+    restarts, error = tree["restart_count"] or "", tree["last_error"]
+    rest = ("", "", "", "")
+    table.add_row(*_cells("watchdog", "up", tree["watchdog_pid"], "", restarts, *rest[1:], error))
+    table.add_row(*_cells("└── Admin", "up", tree["admin_pid"], "", "", *rest))
+    table.add_row(*_cells("    └── supervisor", "up", tree["supervisor_pid"], "", "", *rest))
+    workers = sorted(tree["workers"], key=lambda each: str(each["kind"]))
+    for each in workers:
+        branch = "└── " if each is workers[-1] else "├── "
+        table.add_row(
+            *_cells(
+                "    " * _WORKER_LEVEL + branch + f"{each['name']} ({each['strategy']})",
+                each["state"],
+                each["pid"] or "",
+                span_text(each["age_ms"]),
+                each["restart_count"] or "",
+                *rest[1:],
+                each["last_error"],
+            )
+        )
+        if each["kind"] == "partition":
+            index = int(each["name"].rpartition("-")[2])
+            own = [actor for actor in actors if actor["partition"] == index]
+            _add_actors(table, own, _WORKER_LEVEL + 1)
+
+
+def _add_actors(table: Table, actors: list[dict[str, Any]], level: int) -> None:
     for index, each in enumerate(actors):
-        table.add_row(*_row(each, _is_last(actors, index)))
-    hidden = found["actor_count"] - len(actors)
-    if hidden > 0:
-        table.add_row(*_cells(f"    and {hidden} more", *[""] * len(_COLUMNS)))
-    return table
+        table.add_row(*_row(each, level, _is_last(actors, index)))
 
 
 def _is_last(actors: list[dict[str, Any]], index: int) -> bool:
@@ -84,14 +124,15 @@ def _is_last(actors: list[dict[str, Any]], index: int) -> bool:
     return True
 
 
-def _row(each: dict[str, Any], is_last: bool) -> list[Text]:
-    branch = "    " * each["level"] + ("└── " if is_last else "├── ")
+def _row(each: dict[str, Any], level: int, is_last: bool) -> list[Text]:
+    branch = "    " * (level + each["level"]) + ("└── " if is_last else "├── ")
     name = each["actor"]
     if each.get("service") is not None:
         name = f"{each['service']}/{each['key']}" if each["key"] else each["service"]
     return _cells(
         branch + name,
         each["state"],
+        "",
         span_text(each["age_s"] * 1000),
         each["restarts"] or "",
         each["mailbox_depth"] or "",

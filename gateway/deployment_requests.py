@@ -6,8 +6,9 @@ from typing import Protocol
 import msgspec
 
 from perdure.actors.registry import Registry
-from perdure.actors.remote.deployments import DeploymentSpec
+from perdure.actors.remote.deployments import Deployments, DeploymentSpec
 from perdure.actors.remote.port import Headers, Transport
+from perdure.journal.attempt import Deployment
 from perdure.journal.schema import Service
 
 
@@ -33,6 +34,14 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
+class Version(msgspec.Struct, frozen=True):
+    """A version of this process's code, loaded. ``hash``: of its sources; ``hosted`` makes its attempts."""
+
+    hash: str
+    services: dict[str, Service]
+    hosted: Deployment
+
+
 class Outcome(Enum):
     NEW = "new"
     UNCHANGED = "unchanged"
@@ -44,6 +53,9 @@ class Engine(Protocol):
 
     @property
     def registry(self) -> Registry: ...
+
+    @property
+    def deployments(self) -> Deployments: ...
 
     def deploy(self, spec: DeploymentSpec, transport: Transport) -> None: ...
 

@@ -14,6 +14,7 @@ from perdure.gateway.deployment_errors import DeploymentRefused
 
 # Official tools read every address as a URI, so these are some, too.
 IN_PROCESS: Final = "inprocess:"
+_VERSION: Final = "inprocess:code/"
 _HOSTED: Final = "asgi://inprocess/"
 _ILLEGAL: Final = re.compile(r"[^\x21-\x7e]|[\"<>\\^`{|}]")
 _SCHEMES: Final = ("http", "https")
@@ -37,7 +38,22 @@ class Address(msgspec.Struct, frozen=True):
 
 def is_local(uri: str) -> bool:
     """Whether the deployment is in this process, and so nothing can be said of its address."""
-    return uri == IN_PROCESS or is_hosted(uri)
+    return uri == IN_PROCESS or is_hosted(uri) or is_version(uri)
+
+
+def is_version(uri: str) -> bool:
+    """Whether it is a version of the code of `perdure up --versions`."""
+    return uri.startswith(_VERSION)
+
+
+def version_uri(hash: str) -> str:
+    """The lasting address of a version, by the hash of its sources."""
+    return _VERSION + hash
+
+
+def version_hash(uri: str) -> str:
+    """The hash of the sources of a version."""
+    return uri.removeprefix(_VERSION)
 
 
 def is_hosted(uri: str) -> bool:

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import Final
 
 import msgspec
@@ -17,14 +16,22 @@ from perdure.actors.remote.deployments import DeploymentSpec
 from perdure.actors.remote.port import Headers, Transport
 from perdure.gateway import registrations
 from perdure.gateway.deployment_errors import DeploymentRefused, coded
-from perdure.gateway.deployment_requests import Connect, Engine, Outcome, Registration, Update
+from perdure.gateway.deployment_requests import (
+    Connect,
+    Engine,
+    Outcome,
+    Registration,
+    Update,
+    Version,
+)
 from perdure.gateway.deployment_uri import (
     IN_PROCESS,
     Address,
     hosted_uri,
-    is_hosted,
     is_local,
+    is_version,
     read_address,
+    version_uri,
 )
 from perdure.gateway.discovery import Discovered, Discovery
 from perdure.gateway.patches import patched
@@ -34,14 +41,12 @@ from perdure.gateway.registry_file import (
     RegistryFile,
     RegistryRecord,
     ServicePatch,
-    ServiceRecord,
 )
 from perdure.journal.effective import effective
 from perdure.journal.errors import PerdureError
 from perdure.journal.ids import format_deployment_id
 from perdure.journal.requests import At
 from perdure.journal.schema import Defaults, Service, ServiceType
-from perdure.journal.wire.versions import NEWEST, OLDEST
 
 log = logging.getLogger("perdure.deployments")
 
@@ -74,8 +79,10 @@ class Registrar:
         self._records: Records = ()
         self._in_process: dict[str, Service] = {}
         self._transports: dict[str, Transport] = {}
+        self._versions: dict[str, Version] = {}  # of the code, by deployment
         self._lock = asyncio.Lock()
         self._writing: asyncio.Task[None] | None = None
+        self._is_settled = False  # whether the data directory is ours to write
         self._unwritten = False  # what the start found out and ``settle`` writes
         self._engine: Engine
 
@@ -107,15 +114,7 @@ class Registrar:
         services = registrations.in_place(self._records, old, described, keep_patches=True)
         if old is not None:
             return msgspec.structs.replace(old, services=services)
-        return DeploymentRecord(
-            self._new_id(),
-            IN_PROCESS,
-            created_at_ms=self._now_ms(),
-            oldest=OLDEST,
-            newest=NEWEST,
-            sdk_version=f"perdure/{version('perdure')}",
-            services=services,
-        )
+        return registrations.in_process(self._new_id(), IN_PROCESS, self._now_ms(), services)
 
     async def host(self, name: str, transport: Transport) -> DeploymentRecord:
         """Deploy an app of this process, discovered anew. Its id stays from start to start.
@@ -129,8 +128,8 @@ class Registrar:
             services = registrations.in_place(
                 self._records, old, found.manifest.services, keep_patches=True
             )
-            record = self._record(
-                old.id if old else self._new_id(), uri, _HTTP2, found, services, (), {}
+            record = registrations.discovered(
+                old.id if old else self._new_id(), uri, _HTTP2, found, services, self._now_ms()
             )
             if old is not None:
                 record = msgspec.structs.replace(record, created_at_ms=old.created_at_ms)
@@ -138,6 +137,46 @@ class Registrar:
             self._transports[record.id] = transport
             self._deploy(record)
         return record
+
+    async def host_version(self, version: Version, *, renew: bool) -> DeploymentRecord:
+        """Deploy a version of this process's code. Its id stays; ``renew``: it becomes the newest.
+
+        Written at once where the engine runs, else by ``settle``. Raises StoreError.
+        """
+        uri = version_uri(version.hash)
+        async with self._alone():
+            old = next(iter(registrations.at_uri(self._records, uri)), None)
+            described = [(each, b"") for each in version.services.values()]
+            if old is not None and not renew:
+                services = registrations.in_place(self._records, old, described, keep_patches=True)
+            else:
+                services = registrations.revised(self._records, described, breaking=True)
+            record = registrations.in_process(
+                old.id if old else self._new_id(),
+                uri,
+                old.created_at_ms if old else self._now_ms(),
+                services,
+            )
+            self._versions[record.id] = version
+            if self._is_settled:
+                await self._commit(
+                    registrations.with_record(self._records, record), lambda: self._deploy(record)
+                )
+            else:
+                self._note(record)
+                self._deploy(record)
+        return record
+
+    async def retire_version(self, hash: str) -> None:
+        """Forget a version that nobody needs any more. Raises StoreError."""
+        async with self._alone():
+            for record in registrations.at_uri(self._records, version_uri(hash)):
+                self._engine.undeploy(
+                    record.id
+                )  # first: nothing may begin there while it is written
+                self._versions.pop(record.id, None)
+                left = registrations.without(self._records, record.id)
+                await self._commit(left, lambda: None)
 
     def _note(self, record: DeploymentRecord) -> None:
         """Keep what a start found, to be written when the data directory is ours."""
@@ -150,6 +189,7 @@ class Registrar:
         async with self._alone():
             if self._unwritten:
                 await self._commit(self._records, lambda: None)
+            self._is_settled = True
 
     # ---- changes ---------------------------------------------------------------------------------
 
@@ -182,8 +222,15 @@ class Registrar:
                     breaking=wanted.breaking or wanted.force,
                 )
                 id = known[0].id if known else self._new_id()
-                record = self._record(
-                    id, address.uri, http_version, found, services, wanted.headers, wanted.metadata
+                record = registrations.discovered(
+                    id,
+                    address.uri,
+                    http_version,
+                    found,
+                    services,
+                    self._now_ms(),
+                    wanted.headers,
+                    wanted.metadata,
                 )
                 if not wanted.dry_run:
                     used = True
@@ -310,7 +357,7 @@ class Registrar:
 
     def services_of(self, record: DeploymentRecord) -> tuple[Service, ...]:
         """As that deployment has them; ``deployment_id`` is set in those of this process, too."""
-        if record.uri == IN_PROCESS:
+        if record.uri == IN_PROCESS or is_version(record.uri):
             made = self._own_services(record)
             return tuple(msgspec.structs.replace(each, deployment_id=record.id) for each in made)
         return registrations.services_of(record, self._defaults)
@@ -350,7 +397,8 @@ class Registrar:
         return record.uri == IN_PROCESS and not record.services
 
     def _is_served_here(self, record: DeploymentRecord) -> bool:
-        return record.uri == IN_PROCESS or (is_hosted(record.uri) and record.id in self._transports)
+        running = record.id in self._transports or record.id in self._versions
+        return record.uri == IN_PROCESS or (is_local(record.uri) and running)
 
     # ---- carrying it out -------------------------------------------------------------------------
 
@@ -393,6 +441,10 @@ class Registrar:
             for service in self._own_services(record):
                 self._engine.registry.add(service, "")
             return
+        if is_version(record.uri):
+            hosted = self._versions[record.id].hosted
+            self._engine.deployments.put_version(record.id, self.services_of(record), hosted)
+            return
         local = is_local(record.uri)
         transport = self._transports.get(record.id)
         if transport is None:
@@ -411,9 +463,14 @@ class Registrar:
         self._engine.deploy(spec, transport)
 
     def _own_services(self, record: DeploymentRecord) -> Iterable[Service]:
-        """Those of this process, with what is recorded of them."""
+        """Those of this process, with what is recorded of them; none of a version that is not loaded."""
+        known: Mapping[str, Service] = self._in_process
+        if is_version(record.uri):
+            known = self._versions[record.id].services if record.id in self._versions else {}
         for each in record.services:
-            service = effective(patched(self._in_process[each.name], each.patch), self._defaults)
+            if each.name not in known:
+                continue
+            service = effective(patched(known[each.name], each.patch), self._defaults)
             yield msgspec.structs.replace(service, revision=each.revision)
 
     async def _discover(
@@ -424,31 +481,6 @@ class Registrar:
 
         return await self._discovery.discover(
             transport, address, headers, None if http1 else over_http1
-        )
-
-    def _record(
-        self,
-        id: str,
-        uri: str,
-        http_version: str,
-        found: Discovered,
-        services: tuple[ServiceRecord, ...],
-        headers: Headers,
-        metadata: dict[str, str],
-    ) -> DeploymentRecord:
-        manifest = found.manifest
-        return DeploymentRecord(
-            id,
-            uri,
-            manifest.bidi,
-            http_version,
-            headers,
-            metadata,
-            self._now_ms(),
-            manifest.oldest,
-            manifest.newest,
-            found.sdk_version,
-            services,
         )
 
     def _new_id(self) -> str:

@@ -107,6 +107,10 @@ def _responses(described: Described, by_type: dict[str, Json]) -> Json:
         answer: Json = {"description": described.summary}
         if type_ is not None:
             answer["content"] = {"application/json": {"schema": by_type[repr(type_)]}}
+        if described.binary is not None and status == 200:
+            content_type, meaning = described.binary
+            schema = {"type": "string", "format": "binary", "description": meaning}
+            answer["content"][content_type] = {"schema": schema}
         responses[str(status)] = answer
     if not described.answers:
         responses["2XX"] = {"description": described.summary}

@@ -8,14 +8,17 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from perdure.actors.tree import Tree
 from perdure.gateway import admin_invocations as invocations
 from perdure.gateway import admin_schedule_shapes as schedules
 from perdure.gateway import admin_shapes as shapes
 from perdure.gateway import deployment_models as deployments
 from perdure.gateway import kafka
+from perdure.gateway.admin_code import DeployBody
 from perdure.gateway.admin_state import MutationBody
 from perdure.gateway.limit_rules import Deletion, RuleBody, RuleShown
+from perdure.gateway.sql.endpoint import ARROW, QueryBody, QueryRows
+from perdure.gateway.versions import Deployed
+from perdure.journal.inspecting import Tree
 
 Json = dict[str, Any]
 
@@ -23,13 +26,15 @@ Json = dict[str, Any]
 class Described(msgspec.Struct, frozen=True):
     """``answers``: status to the type of its body, None where that is empty.
 
-    ``query``: name of a parameter to its JSON schema.
+    ``query``: name of a parameter to its JSON schema. ``binary``: the content type in which a 200 comes
+    unless JSON is accepted, and what is in it.
     """
 
     summary: str
     body: Any = None
     answers: dict[int, Any] = {}
     query: dict[str, Json] = {}
+    binary: tuple[str, str] | None = None
 
 
 _FLAG: Final[Json] = {"type": "boolean"}
@@ -127,6 +132,12 @@ OPERATIONS: Final[dict[str, Described]] = {
         query={"limit": {"type": "integer", "minimum": 1, "maximum": 10_000}},
     ),
     "metrics": Described("What is counted, in the formats of Prometheus", answers={200: None}),
+    "query": Described(
+        "Rows of one SQL statement: JSON where exactly that is accepted, else an Arrow stream",
+        body=QueryBody,
+        answers={200: QueryRows},
+        binary=(ARROW, "an Arrow IPC stream: the schema, record batches, the end"),
+    ),
     "operate": Described(
         "Cancel, kill, pause, resume or purge an invocation",
         answers={200: None, 202: None},
@@ -136,6 +147,11 @@ OPERATIONS: Final[dict[str, Described]] = {
         "Run a completed invocation again, as a new one",
         answers={200: invocations.NewInvocation},
         query={"from": {"type": "integer", "minimum": 0}, "deployment": _DEPLOYMENT},
+    ),
+    "deploy_code": Described(
+        "Take the present code of the server's targets as a new version",
+        body=DeployBody,
+        answers={200: Deployed, 201: Deployed},
     ),
     "fork": Described(
         "Run a completed invocation again, from an edited prefix of its journal",

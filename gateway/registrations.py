@@ -4,16 +4,20 @@ Writing, discovery and the engine are in gateway/deployments.py. Rules: service 
 """
 
 from collections.abc import Iterable
+from importlib.metadata import version
 from typing import TypeAlias
 
 import msgspec
 
+from perdure.actors.remote.port import Headers
 from perdure.gateway.deployment_errors import coded
+from perdure.gateway.discovery import Discovered
 from perdure.gateway.manifest import read_service
 from perdure.gateway.patches import patched
 from perdure.gateway.registry_file import DeploymentRecord, ServicePatch, ServiceRecord
 from perdure.journal.effective import effective
 from perdure.journal.schema import Defaults, Service, ServiceType
+from perdure.journal.wire.versions import NEWEST, OLDEST
 
 Records: TypeAlias = tuple[DeploymentRecord, ...]
 
@@ -118,6 +122,48 @@ def services_of(record: DeploymentRecord, defaults: Defaults) -> tuple[Service, 
             msgspec.structs.replace(service, revision=each.revision, deployment_id=record.id)
         )
     return tuple(made)
+
+
+def in_process(
+    id: str, uri: str, created_at_ms: int, services: tuple[ServiceRecord, ...]
+) -> DeploymentRecord:
+    """Handlers of this SDK, in this process."""
+    return DeploymentRecord(
+        id,
+        uri,
+        created_at_ms=created_at_ms,
+        oldest=OLDEST,
+        newest=NEWEST,
+        sdk_version=f"perdure/{version('perdure')}",
+        services=services,
+    )
+
+
+def discovered(
+    id: str,
+    uri: str,
+    http_version: str,
+    found: Discovered,
+    services: tuple[ServiceRecord, ...],
+    created_at_ms: int,
+    headers: Headers = (),
+    metadata: dict[str, str] | None = None,
+) -> DeploymentRecord:
+    """A deployment with what discovery found."""
+    manifest = found.manifest
+    return DeploymentRecord(
+        id,
+        uri,
+        manifest.bidi,
+        http_version,
+        headers,
+        metadata or {},
+        created_at_ms,
+        manifest.oldest,
+        manifest.newest,
+        found.sdk_version,
+        services,
+    )
 
 
 def infos_of(service: ServiceRecord, record: DeploymentRecord) -> list[dict[str, str]]:

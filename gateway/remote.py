@@ -41,7 +41,10 @@ class Remote:
         )
 
     def registrar(
-        self, now_ms: Callable[[], int], random_bytes: Callable[[int], bytes]
+        self,
+        now_ms: Callable[[], int],
+        random_bytes: Callable[[int], bytes],
+        kind: type[Registrar] = Registrar,
     ) -> Registrar:
         given, defaults = self._settings.deployments, self._settings.defaults()
         discovery = Discovery(
@@ -52,7 +55,7 @@ class Remote:
             signing=self.signer,
             now_ms=now_ms,
         )
-        return Registrar(
+        return kind(
             RegistryFile(self._settings.data),
             discovery,
             self.connect,

@@ -9,26 +9,64 @@ import errno
 import logging
 import socket
 import ssl
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple
 
 from aiohttp import http_parser, web
 
+from perdure.actors.loop_lag import LoopLag
 from perdure.gateway.admin import Admin
 from perdure.gateway.admin_access import Access
 from perdure.gateway.connections import Server
 from perdure.gateway.console.meter import Meter
 from perdure.gateway.deployments import Registrar
 from perdure.gateway.ingress import Ingress
-from perdure.gateway.loop_lag import LoopLag
 from perdure.gateway.operator_book import OperatorBook
 from perdure.gateway.settings import Settings, SettingsError
 from perdure.gateway.settings_sources import split_address
 from perdure.gateway.sql.workers import Workers, workers_of
+from perdure.gateway.versions import Versions
 from perdure.journal.requests import Runtime
 
 _BACKLOG: Final = 4096
 
+_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+_Port = tuple[_Handler, socket.socket, ssl.SSLContext | None]
+
 log = logging.getLogger("perdure.gateway.server")
+
+
+class Listeners(NamedTuple):
+    """The sockets of both ports, bound and listening: who connects waits until somebody accepts.
+
+    ``admin`` None: a gateway besides the first, which serves the ingress alone.
+    """
+
+    ingress: socket.socket
+    admin: socket.socket | None
+
+    def close(self) -> None:
+        self.ingress.close()
+        if self.admin is not None:
+            self.admin.close()
+
+
+def listen(
+    settings: Settings, *, is_shared: bool = False, with_admin: bool = True, backlog: int = _BACKLOG
+) -> Listeners:
+    """Take both ports. Raises SettingsError when an address cannot be had.
+
+    ``is_shared``: with other processes of this user, which listen on the same ports. ``backlog`` 0: hold the
+    ports without listening.
+    """
+    ingress = _listen("ingress", settings.ingress.bind, is_shared, backlog)
+    if not with_admin:
+        return Listeners(ingress, None)
+    try:
+        return Listeners(ingress, _listen("admin", settings.admin.bind, is_shared, backlog))
+    except SettingsError:
+        ingress.close()
+        raise
 
 
 class Gateway:
@@ -69,31 +107,32 @@ async def start(
     settings: Settings,
     registrar: Registrar | None = None,
     book: OperatorBook | None = None,
+    listeners: Listeners | None = None,
+    versions: Versions | None = None,
 ) -> Gateway:
     """Listen on both ports. Raises SettingsError when an address cannot be had.
 
     ``registrar``: None where no deployment can be registered. ``book``: None keeps what operators set up
-    in memory.
+    in memory. ``listeners``: sockets that somebody else holds as well; None: make them. ``versions``: None
+    where code is served without them.
     """
     _require_the_c_parser()
     access = Access(settings.admin)
-    sockets = [_listen("ingress", settings.ingress.bind)]
-    try:
-        sockets.append(_listen("admin", settings.admin.bind))
-    except SettingsError:
-        sockets[0].close()
-        raise
-    contexts = (None, access.tls)
-    ingress_url, admin_url = (_url(each, tls) for each, tls in zip(sockets, contexts, strict=True))
-    meter, lag = Meter(), LoopLag()
+    sockets = listen(settings) if listeners is None else listeners
+    ingress_url, admin_url = _url(sockets.ingress, None), ""
+    meter, lag, queries = Meter(), LoopLag(), None
     lag.start()
-    queries = workers_of(runtime, settings, registrar, book)
-    handlers = (
-        meter.timed(Ingress(runtime, settings.ingress).handle),
-        Admin(runtime, settings, ingress_url, registrar, meter, book, lag, queries).handle,
-    )
+    ingress = meter.timed(Ingress(runtime, settings.ingress).handle)
+    ports: list[_Port] = [(ingress, sockets.ingress, None)]
+    if sockets.admin is not None:
+        admin_url = _url(sockets.admin, access.tls)
+        queries = workers_of(runtime, settings, registrar, book)
+        admin = Admin(
+            runtime, settings, ingress_url, registrar, meter, book, lag, queries, versions
+        )
+        ports.append((admin.handle, sockets.admin, access.tls))
     runners, servers = [], []
-    for handler, each, tls in zip(handlers, sockets, contexts, strict=True):
+    for handler, each, tls in ports:
         server = Server(handler, settings.ingress)
         # aiohttp waits twice: for the handlers, then for each connection
         timeout_s = settings.engine.shutdown_timeout_ms / 2000
@@ -120,7 +159,7 @@ def check_admin_address(settings: Settings) -> None:
     Access(settings.admin)
 
 
-def _listen(name: str, address: str) -> socket.socket:
+def _listen(name: str, address: str, is_shared: bool, backlog: int) -> socket.socket:
     host, port = split_address(address)
     try:
         family, kind, proto, _, where = socket.getaddrinfo(
@@ -131,8 +170,11 @@ def _listen(name: str, address: str) -> socket.socket:
         raise SettingsError(f"cannot listen on {address} ('{name}.bind'): {e}") from e
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(where)
-        sock.listen(_BACKLOG)
+        if backlog:
+            sock.listen(backlog)
     except OSError as e:
         sock.close()
         raise SettingsError(_explain(name, address, e)) from e

@@ -54,6 +54,11 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class SystemKind(StrEnum):
+    EMBEDDED = "embedded"
+    PROCESSES = "processes"
+
+
 class OnExhausted(StrEnum):
     PAUSE = "pause"
     KILL = "kill"
@@ -142,6 +147,18 @@ class Deployments(msgspec.Struct, frozen=True):
     http1_connections_limit: int = 256
 
 
+class Supervisor(msgspec.Struct, frozen=True):
+    """How the processes of ``system = "processes"`` are kept alive."""
+
+    restart_intensity: int = 5
+    restart_window_ms: Millis = _named(10 * _SECOND, "restart_window")
+    longest_backoff_ms: Millis = _named(5 * _SECOND, "longest_backoff")
+    start_timeout_ms: Millis = _named(300 * _SECOND, "start_timeout")
+    stop_timeout_ms: Millis = _named(15 * _SECOND, "stop_timeout")
+    heartbeat_interval_ms: Millis = _named(250, "heartbeat_interval")
+    heartbeat_timeout_ms: Millis = _named(15 * _SECOND, "heartbeat_timeout")
+
+
 class Tracing(msgspec.Struct, frozen=True):
     """OpenTelemetry; needs the extra `perdure[otel]`. ``endpoint`` "": no spans are made."""
 
@@ -159,12 +176,16 @@ class Settings(msgspec.Struct, frozen=True):
     """The whole tree, read only; hand the parts to whoever needs them."""
 
     data: str = "perdure-data"
+    system: SystemKind = SystemKind.EMBEDDED
+    partitions: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    gateways: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     ingress: Ingress = Ingress()
     admin: Admin = Admin()
     handlers: Handlers = Handlers()
     deployments: Deployments = Deployments()
     engine: Engine = Engine()
     store: Store = Store()
+    supervisor: Supervisor = Supervisor()
     log: Log = Log()
     tracing: Tracing = Tracing()
 

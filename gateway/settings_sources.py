@@ -239,6 +239,20 @@ def split_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def with_ports(settings: Settings, ingress: int, admin: int) -> Settings:
+    """The settings with the ports that were had, in place of 0."""
+
+    def address(text: str, port: int) -> str:
+        return f"{text.rpartition(':')[0]}:{port}"
+
+    replace = msgspec.structs.replace
+    return replace(
+        settings,
+        ingress=replace(settings.ingress, bind=address(settings.ingress.bind, ingress)),
+        admin=replace(settings.admin, bind=address(settings.admin.bind, admin)),
+    )
+
+
 def is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True

@@ -14,6 +14,7 @@ from perdure.journal.entries import Entry
 from perdure.journal.errors import BadId, StoreError
 from perdure.journal.ids import parse_invocation_id
 from perdure.journal.inspection import read_copy
+from perdure.journal.layout import directory_of
 from perdure.journal.recording import Recording, StateThen
 from perdure.journal.tables import Tables
 
@@ -35,8 +36,8 @@ def from_directory(data: Path, invocation_id: str) -> Recording:
         raise NotFound(f"there is no directory {data}")
     try:
         id = parse_invocation_id(invocation_id)
-        with read_copy(data) as rows:
-            found = recording.record(Tables(rows, _NoHandlers()), id)
+        with read_copy(directory_of(data, id)) as rows:
+            found = recording.record(Tables(rows, NoHandlers()), id)
     except (StoreError, BadId) as e:
         raise Failure(str(e)) from e
     if found is None:
@@ -44,7 +45,7 @@ def from_directory(data: Path, invocation_id: str) -> Recording:
     return found
 
 
-class _NoHandlers:
+class NoHandlers:
     """Nothing is decided here, so no handler is looked up."""
 
     def handler(self, service: str, handler: str, deployment_id: str | None = None) -> None:

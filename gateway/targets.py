@@ -65,10 +65,23 @@ def _merged(found: dict[str, list[Found]]) -> Loaded:
     return loaded
 
 
+def load_from(modules: list[str], prefix: str) -> Loaded:
+    """As ``load_all``, of modules below a package: ``prefix`` ends with a dot. Raises SettingsError."""
+    found: dict[str, list[Found]] = {}
+    for target in modules:
+        where, name = _split(target)
+        found[target] = _found(_import_module(prefix + where, target), name, target)
+    return _merged(found)
+
+
 def load_target(target: str) -> list[Found]:
     """One target: a file or a module, optionally with ``:name``."""
     where, name = _split(target)
     module = _import_file(where, target) if _is_file(where) else _import_module(where, target)
+    return _found(module, name, target)
+
+
+def _found(module: ModuleType, name: str, target: str) -> list[Found]:
     names = vars(module)
     if name:
         return [_named(module, name, target)]
@@ -107,6 +120,12 @@ def _add_app(apps: list[HostedApp], app: HostedApp) -> None:
 def _split(target: str) -> tuple[str, str]:
     where, colon, name = target.rpartition(":")
     return (where, name) if colon and where else (target, "")
+
+
+def parse_target(target: str) -> tuple[str, str, bool]:
+    """The file or module of a target, the name in it or "", and whether it is a file."""
+    where, name = _split(target)
+    return where, name, _is_file(where)
 
 
 def _is_file(where: str) -> bool:

@@ -1,7 +1,7 @@
-"""One invocation as a timeline: its journal's commands with what answered them, as far as times are known.
+"""One invocation as a timeline: its journal's commands with what answered them, and when.
 
-Made of the admin API's JSON alone; pure. The journal itself holds no moments: they come from the
-invocation, from sleeps, and from the invocations that it called.
+Made of the admin API's JSON alone; pure. An entry has the moment of its commit. Entries of older releases
+have none: then what is known comes from the invocation and from the invocations that it called.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ _CALLS: Final = ("call", "one_way_call")
 _NOTIFICATIONS: Final = ("completion", "signal")
 _UNSHOWN: Final = frozenset(
     {
-        "index", "type", "name", "key", "service", "handler", "headers", "completion_id",
+        "index", "type", "at", "name", "key", "service", "handler", "headers", "completion_id",
         "id_completion_id", "value", "parameter", "result", "wake_up_at_ms", "invoke_at_ms",
         "scope", "limit_key", "wire",
     }
@@ -26,7 +26,8 @@ _UNSHOWN: Final = frozenset(
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One command, or a signal. ``state``: done, waiting, failed, or "" where nothing is to come.
 
-    ``answered_by``: index of the entry with the result. Moments are RFC 3339, spans milliseconds.
+    ``at``: when it was committed, RFC 3339; ``took_ms``: from then to the commit of its result, which has
+    the index ``answered_by``. Of a send, the time that the other invocation took.
     """
 
     index: int
@@ -65,20 +66,28 @@ def timeline(
 
 
 def child_ids(entries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The invocations that the journal names as called, in order."""
-    found = []
-    for entry in entries:
-        result = entry.get("result")
-        if isinstance(result, dict) and result.get("type") == "invocation_id":
-            found.append(str(result["id"]))
-    return found
+    """The invocations that were called and whose times the journal does not tell, in order."""
+    plain = [_unwrapped(each) for each in entries]
+    untold = {
+        each["id_completion_id"]
+        for each in plain
+        if each["type"] in _CALLS and (each["type"] == "one_way_call" or "at" not in each)
+    }
+    return [
+        str(each["result"]["id"])
+        for each in plain
+        if each["type"] == "completion"
+        and each["completion_id"] in untold
+        and each["result"].get("type") == "invocation_id"
+    ]
 
 
 def _unwrapped(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A command that is kept as its SDK sent it looks like any other."""
     command = entry.get("command")
     if isinstance(command, dict) and "wire" in entry:
-        return {**command, "index": entry["index"], "type": entry["type"]}
+        outer = {name: entry[name] for name in ("index", "type", "at") if name in entry}
+        return {**command, **outer}
     return dict(entry)
 
 
@@ -94,7 +103,8 @@ def _line(
     result = "" if answer is None else result_text(answer["result"])
     failed = answer is not None and answer["result"].get("type") == "failure"
     waits = "completion_id" in entry and answer is None
-    at, took_ms = _moments(entry, child, info)
+    at = entry.get("at") or _other_moment(entry, child, info)
+    took_ms = _took_ms(entry, answer, child)
     if kind in ("output", "signal", "complete_promise", "complete_awakeable", "send_signal"):
         result = result_text(entry["result"])
         failed = entry["result"].get("type") == "failure"
@@ -133,6 +143,9 @@ def _what(entry: Mapping[str, Any]) -> str:
         middle = f"/{entry['key']}" if entry.get("key") else ""
         target = f"{entry['service']}{middle}/{entry['handler']}"
         return f"{entry['name']}: {target}" if entry.get("name") else target
+    if entry["type"] == "sleep":
+        until = f"until {_due_text(entry['wake_up_at_ms'], entry.get('at'))}"
+        return f"{entry['name']} {until}" if entry.get("name") else until
     if entry["type"] == "signal":
         return "cancel" if entry["signal"] == 1 else f"{entry['signal']}"
     parts = [str(entry[each]) for each in ("name", "key") if entry.get(each)]
@@ -175,28 +188,36 @@ def result_text(result: Mapping[str, Any]) -> str:
 # ---- moments -------------------------------------------------------------------------------------
 
 
-def _moments(
+def _other_moment(
     entry: Mapping[str, Any], child: Mapping[str, Any] | None, info: Mapping[str, Any]
-) -> tuple[str | None, float | None]:
-    """When it began (a sleep: when it ends), and how long it took."""
-    kind = entry["type"]
-    if kind == "input":
-        return info["created_at"], None
-    if kind == "output":
-        return info.get("completed_at"), None
-    if kind == "sleep":
-        return moment_text(entry["wake_up_at_ms"]), None
-    if child is None:
-        return None, None
-    return child["created_at"], span_ms(child["created_at"], child.get("completed_at"))
+) -> str | None:
+    """About when an entry without a moment was committed, where anything tells."""
+    match entry["type"]:
+        case "input":
+            return str(info["created_at"])
+        case "output":
+            return info.get("completed_at")
+        case _:
+            return None if child is None else str(child["created_at"])
 
 
-def moment_text(unix_ms: int) -> str:
+def _took_ms(
+    entry: Mapping[str, Any], answer: Mapping[str, Any] | None, child: Mapping[str, Any] | None
+) -> float | None:
+    if answer is not None and "at" in entry and "at" in answer:
+        return max(0.0, span_ms(entry["at"], answer["at"]) or 0.0)  # clocks can be set back
+    return None if child is None else span_ms(child["created_at"], child.get("completed_at"))
+
+
+def _due_text(unix_ms: int, since: str | None) -> str:
+    """The time of day, with the date where it is another one than that of ``since``."""
     try:
         moment = datetime.fromtimestamp(unix_ms / 1000).astimezone()
     except (OverflowError, ValueError, OSError):  # beyond what a calendar holds
         return f"{unix_ms} ms"
-    return moment.isoformat(timespec="milliseconds")
+    if since is not None and parse(since).astimezone().date() == moment.date():
+        return clock(moment.isoformat())
+    return moment.isoformat(sep=" ", timespec="seconds")
 
 
 def span_ms(start: str, end: str | None) -> float | None:

@@ -25,24 +25,43 @@ from perdure.gateway.hosted import HostedApps
 from perdure.gateway.operator_book import BookFile, OperatorBook
 from perdure.gateway.remote import Remote
 from perdure.gateway.settings import Settings
-from perdure.gateway.targets import load_all
+from perdure.gateway.targets import Loaded, load_all
 from perdure.gateway.tracing_setup import attach, make_spans
+from perdure.gateway.versions import Versions
+from perdure.journal.layout import prepare_partitions
 from perdure.journal.leveldb import LevelDBOptions, open_store
+from perdure.journal.placement import ALONE, Placement
 from perdure.journal.store import SUSPICIOUS_FSYNC_US, Store
 
 log = logging.getLogger("perdure.up")
 
-_GC_THRESHOLDS = (10_000, 10, 20)
-_SWITCH_INTERVAL_S = 0.0005  # how long a thread may hold the interpreter while another one waits
+GC_THRESHOLDS = (10_000, 10, 20)
+SWITCH_INTERVAL_S = 0.0005  # how long a thread may hold the interpreter while another one waits
 
 
-def run(settings: Settings, targets: list[str]) -> None:
+def run(settings: Settings, targets: list[str], *, keeps_versions: bool = False) -> None:
     """Serve until SIGINT or SIGTERM. Raises SettingsError or StoreError where it can't start."""
-    loaded = load_all(targets)
+    versions = Versions(settings, targets) if keeps_versions else None
+    loaded = load_all(targets) if versions is None else versions.load()
+    serve(settings, loaded, versions=versions)
+
+
+def serve(
+    settings: Settings,
+    loaded: Loaded,
+    listeners: server.Listeners | None = None,
+    lifeline: int | None = None,
+    versions: Versions | None = None,
+) -> None:
+    """``run`` with targets that are loaded, on sockets that somebody else holds.
+
+    ``lifeline``: a file descriptor that can be read when whoever started this process is gone; serving
+    ends then, too.
+    """
     remote = Remote(settings)
     system = System(
         loaded.services,
-        open_store=_Opener(settings),
+        open_store=Opener(settings),
         defaults=settings.defaults(),
         options=engine_options(settings),
         threads=settings.handlers.threads,
@@ -51,53 +70,78 @@ def run(settings: Settings, targets: list[str]) -> None:
     spans = make_spans(settings.tracing)
     if spans is not None:
         attach(spans, system)
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    _allow_many_files()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    allow_many_files()
     try:
-        uvloop.run(_serve(settings, system, remote, HostedApps(loaded.apps)))
+        apps = HostedApps(loaded.apps)
+        uvloop.run(_serve(settings, system, remote, apps, listeners, lifeline, versions))
     finally:
         if spans is not None:
             spans.close()
 
 
-async def _serve(settings: Settings, system: System, remote: Remote, apps: HostedApps) -> None:
+async def _serve(
+    settings: Settings,
+    system: System,
+    remote: Remote,
+    apps: HostedApps,
+    listeners: server.Listeners | None,
+    lifeline: int | None,
+    versions: Versions | None,
+) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     _stop_on_signals(loop, stopping)
+    if lifeline is not None:
+        loop.add_reader(lifeline, stopping.set)
     server.check_admin_address(settings)
     registrar = remote.registrar(clock_of(loop).now_ms, os.urandom)
 
     async def prepare(engine: Engine) -> None:
         registrar.start(engine, engine.services())
         await apps.deploy(registrar)
+        if versions is not None:
+            versions.on_enter = system.on_enter
+            await versions.start(engine, registrar)
         _stop_on_signals(
             loop, stopping
         )  # apps on the official SDK take SIGTERM at their first call
 
     try:
         await system.start(prepare)
-        await _serve_until(stopping, settings, system, registrar)
+        await _serve_until(stopping, settings, system, registrar, listeners, versions)
     finally:
+        if versions is not None:
+            versions.close()
+        if lifeline is not None:
+            loop.remove_reader(lifeline)
         await apps.close()
-    _say("Stopped.")
+    say("Stopped.")
 
 
 async def _serve_until(
-    stopping: asyncio.Event, settings: Settings, system: System, registrar: Registrar
+    stopping: asyncio.Event,
+    settings: Settings,
+    system: System,
+    registrar: Registrar,
+    listeners: server.Listeners | None,
+    versions: Versions | None,
 ) -> None:
     watchdog = Watchdog(settings.engine.slow_handler_warning_ms / 1000)
     watchdog.start()
     gc.collect()
     gc.freeze()  # what is loaded stays; collecting it again and again would cost a tenth of the time
-    gc.set_threshold(*_GC_THRESHOLDS)
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         await registrar.settle()
+        if versions is not None:
+            await versions.settle()
         book = OperatorBook(BookFile(settings.data))
-        gateway = await server.start(system.engine, settings, registrar, book)
+        gateway = await server.start(system.engine, settings, registrar, book, listeners, versions)
         _tell(settings, system, gateway)
         try:
             await stopping.wait()
-            _say("Stopping: waiting for requests in flight ...")
+            say("Stopping: waiting for requests in flight ...")
         finally:
             await gateway.stop()
     finally:
@@ -110,7 +154,7 @@ def _stop_on_signals(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -
         loop.add_signal_handler(signum, stopping.set)
 
 
-def _allow_many_files() -> None:
+def allow_many_files() -> None:
     """Each connection is a file, and many systems start with 1,024 where 20,000 are allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # a system that refuses keeps what it has
@@ -118,11 +162,12 @@ def _allow_many_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-class _Opener:
-    """Opens the store of these settings, as often as it is needed."""
+class Opener:
+    """Opens the store of these settings' partition, as often as it is needed."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, placement: Placement = ALONE) -> None:
         self._path = settings.data
+        self._placement = placement
         sizes = settings.store
         self._options = LevelDBOptions(
             write_buffer_bytes=sizes.write_buffer_size_bytes,
@@ -131,8 +176,9 @@ class _Opener:
         )
 
     async def __call__(self) -> Store:
+        store = prepare_partitions(self._path, self._placement.count)[self._placement.index]
         return await asyncio.to_thread(
-            open_store, self._path, new_id=lambda: os.urandom(16), options=self._options
+            open_store, store, new_id=lambda: os.urandom(16), options=self._options
         )
 
 
@@ -156,20 +202,25 @@ def engine_options(settings: Settings) -> EngineOptions:
 def _tell(settings: Settings, system: System, gateway: server.Gateway) -> None:
     """What is served, where, and what the disk promises."""
     for name, service in sorted(system.engine.services().items()):
-        _say(f"{service.type.value:<14} {name}: {', '.join(service.handlers)}")
+        say(f"{service.type.value:<14} {name}: {', '.join(service.handlers)}")
     fsync_us = system.engine.store.fsync_us
-    _say(f"Ingress  {gateway.ingress_url}")
-    _say(f"Admin    {gateway.admin_url}")
-    _say(f"Data     {os.path.abspath(settings.data)} (fsync {fsync_us:.0f} µs)")
+    say(f"Ingress  {gateway.ingress_url}")
+    say(f"Admin    {gateway.admin_url}")
+    say(f"Data     {os.path.abspath(settings.data)} (fsync {fsync_us:.0f} µs)")
+    warn_of_fsync(fsync_us)
+    say("Ready.")
+
+
+def warn_of_fsync(fsync_us: float) -> None:
     if fsync_us < SUSPICIOUS_FSYNC_US:
         log.warning(
             "an fsync in %.0f µs is too good to be true: this file system (memory, or a container "
             "layer) may lose acknowledged work in a power cut; put the data on a real disk",
             fsync_us,
         )
-    _say("Ready.")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """A line for whoever started the server."""
     with contextlib.suppress(BrokenPipeError):
         print(line, flush=True)

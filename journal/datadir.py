@@ -17,6 +17,7 @@ import msgspec
 
 from perdure.journal.errors import StoreBusy, StoreDamaged, StoreError, StoreFormat
 from perdure.journal.ids import SLOT_COUNT
+from perdure.journal.layout import PARTITIONS, check_current, sync_path
 from perdure.journal.store import Tail
 
 FORMAT_VERSION = 1
@@ -25,6 +26,7 @@ SLOT_HASH = "xxh3-64"
 
 _LOCK, _FORMAT, _EPOCH, _MARK = "owner.lock", "FORMAT", "EPOCH", "HIGHWATER"
 _RESERVE, _CREATING, _PROBE = "reserve", "CREATING", "fsync-probe"
+_NOT_OURS = {"lost+found", "run", "code"}  # may be there before the store is
 _TRIES = 7  # syncs measured at open; the first ones warm up the file
 _PROBE_BYTES = 300  # a small commit
 
@@ -66,8 +68,9 @@ class DataDirectory:
 
     def find_format(self) -> Format | None:
         """What FORMAT says, or None where a store may be created. Raises StoreFormat."""
+        check_current(self.path)
         try:
-            names = set(os.listdir(self.path)) - {"lost+found"}
+            names = set(os.listdir(self.path)) - _NOT_OURS
         except FileNotFoundError:
             return None
         except NotADirectoryError:
@@ -76,6 +79,11 @@ class DataDirectory:
             ) from None
         except OSError as e:
             raise _unusable(self.path, e) from e
+        if PARTITIONS in names:
+            raise StoreFormat(
+                f"expected one store at {self.path}, found {PARTITIONS}: the stores are in directories "
+                "below it. Nothing was touched. Name one of those, or start `perdure up`."
+            )
         if _FORMAT in names:
             return self._read_format()
         if _CREATING in names or names <= {_LOCK, _CREATING + ".tmp"}:
@@ -170,6 +178,20 @@ class DataDirectory:
         (self.path / _CREATING).unlink(missing_ok=True)
         if not self.db.exists() and self._kept.exists():
             self._kept.rename(self.db)
+
+    def remove(self) -> None:
+        """Delete the store, FORMAT first, so that a crash leaves nothing that would be opened.
+
+        Whatever else is in the directory stays, and so does the lock.
+        """
+        (self.path / _FORMAT).unlink(missing_ok=True)
+        sync_path(self.path)
+        for name in (_EPOCH, _MARK, _RESERVE, _CREATING, _PROBE):
+            (self.path / name).unlink(missing_ok=True)
+            (self.path / (name + ".tmp")).unlink(missing_ok=True)
+        for directory in (self.db, self._kept, self._refused):
+            if directory.exists():
+                shutil.rmtree(directory)
 
     # ---- while the engine looks ------------------------------------------------------------------
 

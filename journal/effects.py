@@ -11,10 +11,9 @@ from typing import Any
 
 import msgspec
 
-from perdure.journal import ids, invocation, keys
+from perdure.journal import ids, invocation, keys, reach
 from perdure.journal.attempt import Failed
 from perdure.journal.entries import (
-    CANCEL_SIGNAL,
     AttachInvocation,
     AttachTarget,
     ById,
@@ -50,13 +49,11 @@ from perdure.journal.entries import (
 from perdure.journal.errors import BadId, PerdureError
 from perdure.journal.events import Entropy, SetTimer
 from perdure.journal.keys import MAX_TEXT_BYTES
-from perdure.journal.records import Address, Completed, Invocation, Promise, Waiter
+from perdure.journal.records import Address, Promise, Waiter
 from perdure.journal.schema import Handler, HandlerType, ServiceType
 from perdure.journal.trace import of_callee
 from perdure.journal.turn import Turn
 
-NOT_FOUND = Failure(404, "not found")
-ALREADY_INVOKED = Failure(409, "the workflow method was already invoked")
 PROMISE_COMPLETED = Failure(409, "promise was already completed")
 
 
@@ -190,7 +187,7 @@ def complete_promise(turn: Turn, caller: Caller, command: CompletePromise) -> No
     turn.promises[(caller.address, command.key)] = Promise(command.result)
     _complete(turn, caller, command.completion_id, Void())
     for waiter in promise.waiters:
-        invocation.answer(turn, waiter, command.result)
+        invocation.answer(turn, waiter, command.result, caller.id)
 
 
 # ---- time ---------------------------------------------------------------------------------------
@@ -240,17 +237,8 @@ def call(turn: Turn, caller: Caller, command: Call) -> None:
     if isinstance(handler, Failure):
         id = ids.fresh_id(command.service, None, turn.now_ms, caller.entropy.take(12))
         _tell_id(turn, caller, command.id_completion_id, id)
-        return invocation.answer(turn, waiter, handler)
-    id, existing = _callee(turn, caller, command, handler)
-    _tell_id(turn, caller, command.id_completion_id, id)
-    if existing is None:
-        _invoke(turn, caller, command, id, handler, (waiter,), None)
-    elif type(existing.status) is Completed and handler.type is not HandlerType.WORKFLOW:
-        invocation.answer(turn, waiter, existing.status.result)
-    elif handler.type is HandlerType.WORKFLOW:
-        invocation.answer(turn, waiter, ALREADY_INVOKED)
-    else:
-        _wait_for(turn, id, existing, waiter)
+        return invocation.answer(turn, waiter, handler, id)
+    _invoke(turn, caller, command, handler, (waiter,), None)
 
 
 def one_way_call(turn: Turn, caller: Caller, command: OneWayCall) -> None:
@@ -258,30 +246,12 @@ def one_way_call(turn: Turn, caller: Caller, command: OneWayCall) -> None:
     if isinstance(handler, Failure):
         raise _unresolved(handler)
     turn.append(caller.id, command)
-    id, existing = _callee(turn, caller, command, handler)
-    _tell_id(turn, caller, command.id_completion_id, id)
-    if existing is None:
-        start_at_ms = command.invoke_at_ms or None
-        _invoke(turn, caller, command, id, handler, (), start_at_ms)
+    _invoke(turn, caller, command, handler, (), command.invoke_at_ms or None)
 
 
 def _unresolved(failure: Failure) -> Precondition:
     code, _, message = failure.message.partition(" ")
     return Precondition(code.strip("[]"), message, failure.code)
-
-
-def _callee(
-    turn: Turn, caller: Caller, command: Call | OneWayCall, handler: Handler
-) -> tuple[bytes, Invocation | None]:
-    """The callee's id, and its record where it exists already (service protocol 4.2)."""
-    key = command.key if handler.keyed else None
-    if handler.type is HandlerType.WORKFLOW:
-        id = ids.workflow_id(command.service, command.key)
-    elif command.idempotency_key is not None:
-        id = ids.idempotent_id(command.service, key, command.handler, command.idempotency_key)
-    else:
-        return ids.fresh_id(command.service, key, turn.now_ms, caller.entropy.take(12)), None
-    return id, turn.invocation(id)
 
 
 def _tell_id(turn: Turn, caller: Caller, completion_id: int, id: bytes) -> None:
@@ -292,18 +262,17 @@ def _invoke(
     turn: Turn,
     caller: Caller,
     command: Call | OneWayCall,
-    id: bytes,
     handler: Handler,
     waiters: tuple[Waiter, ...],
     start_at_ms: int | None,
 ) -> None:
+    id = _callee_id(turn, caller, command, handler)
+    _tell_id(turn, caller, command.id_completion_id, id)
     keyed_run = handler.type is HandlerType.WORKFLOW
-    invocation.accept(
+    record = invocation.new(
         turn,
-        id,
         handler,
         command.key if handler.keyed else None,
-        Input(command.headers, command.parameter),
         seed=int.from_bytes(caller.entropy.take(8), "big"),
         invoked_by=ids.format_invocation_id(caller.id),
         waiters=waiters,
@@ -311,11 +280,21 @@ def _invoke(
         start_at_ms=start_at_ms,
         trace=None if caller.trace is None else of_callee(caller.trace, caller.id),
     )
+    reach.invoke(turn, caller.id, id, record, Input(command.headers, command.parameter))
 
 
-def _wait_for(turn: Turn, id: bytes, existing: Invocation, waiter: Waiter) -> None:
-    waiters = (*existing.waiters, waiter)
-    turn.put(id, msgspec.structs.replace(existing, waiters=waiters))
+def _callee_id(turn: Turn, caller: Caller, command: Call | OneWayCall, handler: Handler) -> bytes:
+    """The callee's id (service protocol 4.2). What no key ties to a place stays in this partition."""
+    key = command.key if handler.keyed else None
+    if handler.type is HandlerType.WORKFLOW:
+        return ids.workflow_id(command.service, command.key)
+    if command.idempotency_key is not None:
+        return ids.idempotent_id(command.service, key, command.handler, command.idempotency_key)
+    id = ids.fresh_id(command.service, key, turn.now_ms, caller.entropy.take(12))
+    if key is None and turn.is_elsewhere(id):
+        siblings = ids.iter_siblings(command.service, id)
+        id = next((each for each in siblings if not turn.is_elsewhere(each)), id)
+    return id
 
 
 def attach_id(target: AttachTarget) -> bytes:
@@ -339,25 +318,13 @@ def _attach_id(target: AttachTarget) -> bytes:
 def attach(turn: Turn, caller: Caller, command: AttachInvocation) -> None:
     id = _attach_id(command.target)
     turn.append(caller.id, command)
-    existing = turn.invocation(id)
-    if existing is None:
-        _complete(turn, caller, command.completion_id, NOT_FOUND)
-    elif type(existing.status) is Completed:
-        _complete(turn, caller, command.completion_id, existing.status.result)
-    else:
-        _wait_for(turn, id, existing, caller.waiter(command.completion_id))
+    reach.attach(turn, caller.id, id, caller.waiter(command.completion_id), waits=True)
 
 
 def get_output(turn: Turn, caller: Caller, command: GetInvocationOutput) -> None:
     id = _attach_id(command.target)
     turn.append(caller.id, command)
-    existing = turn.invocation(id)
-    if existing is None:
-        _complete(turn, caller, command.completion_id, NOT_FOUND)
-    elif type(existing.status) is Completed:
-        _complete(turn, caller, command.completion_id, existing.status.result)
-    else:
-        _complete(turn, caller, command.completion_id, Void())
+    reach.attach(turn, caller.id, id, caller.waiter(command.completion_id), waits=False)
 
 
 # ---- signals ------------------------------------------------------------------------------------
@@ -369,15 +336,7 @@ def send_signal(turn: Turn, caller: Caller, command: SendSignal) -> None:
     except BadId as e:
         raise Precondition("RT0012", f"bad invocation id '{command.target_id}': {e}") from None
     turn.append(caller.id, command)
-    deliver_signal(turn, id, Signal(command.signal, command.result))
-
-
-def deliver_signal(turn: Turn, id: bytes, signal: Signal) -> None:
-    if signal.signal != CANCEL_SIGNAL:
-        return invocation.notify(turn, id, signal)
-    target = turn.invocation(id)
-    if target is not None:
-        invocation.cancel(turn, id, target)
+    reach.signal(turn, caller.id, id, Signal(command.signal, command.result))
 
 
 def complete_awakeable(turn: Turn, caller: Caller, command: CompleteAwakeable) -> None:
@@ -386,7 +345,7 @@ def complete_awakeable(turn: Turn, caller: Caller, command: CompleteAwakeable) -
     except BadId as e:
         raise Precondition("RT0012", f"bad awakeable id '{command.awakeable_id}': {e}") from None
     turn.append(caller.id, command)
-    invocation.notify(turn, id, Signal(signal, command.result))
+    reach.signal(turn, caller.id, id, Signal(signal, command.result))
 
 
 EFFECTS: dict[type, Effect] = {

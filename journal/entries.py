@@ -5,7 +5,8 @@ rename, never reorder. Semantics: service protocol V7 (which contains V5 and V6)
 An entry is encoded as a msgpack array that begins with its tag (docs/journal-format.md).
 """
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, overload
 
 import msgspec
@@ -270,7 +271,22 @@ Entry: TypeAlias = Command | Verbatim | Notification
 
 _encoder = msgspec.msgpack.Encoder()
 encode = _encoder.encode
-decode_segment = msgspec.msgpack.Decoder(tuple[Entry, ...]).decode
+_decode_entries = msgspec.msgpack.Decoder(tuple[Entry, ...]).decode
+_MOMENT = struct.Struct(">Q")
+
+
+def encode_segment(entries: Sequence[Entry], at_ms: int) -> bytes:
+    """Entries of one commit group, and when it was sealed."""
+    return _MOMENT.pack(at_ms) + encode(entries)
+
+
+def decode_segment(value: bytes) -> tuple[Entry, ...]:
+    return _decode_entries(value if value[0] else memoryview(value)[_MOMENT.size :])
+
+
+def segment_at_ms(value: bytes) -> int | None:
+    """When a segment was sealed; None where an older release wrote it, without a moment."""
+    return None if value[0] else int(_MOMENT.unpack_from(value)[0])
 
 
 def is_command(entry: Entry) -> bool:

@@ -133,6 +133,10 @@ class EntryTooLarge(StoreError):
     """The commit group is over the log's limit; split it."""
 
 
+class MessageGap(PerdureError):
+    """Messages of another partition are missing before this one; send again from there."""
+
+
 class Overloaded(PerdureError):
     """A bounded queue is full; try again after ``retry_after_s`` seconds."""
 

@@ -12,6 +12,7 @@ import msgspec
 from perdure.journal.attempt import Frame
 from perdure.journal.entries import Input, Notification, Outcome, SignalResult
 from perdure.journal.keys import ExpiryKind
+from perdure.journal.outbox import Outgoing
 from perdure.journal.requests import Op
 from perdure.journal.schedules_requests import Ask
 from perdure.journal.schema import Handler
@@ -60,12 +61,14 @@ class Request(Shape, frozen=True):
     scope: str | None = None
     limit_key: str | None = None
     trace: str | None = None
+    keep_ms: int = 0  # keep the completion so long at least, for a caller that may ask again
 
 
 class Frames(Shape, frozen=True):
     """A burst from an attempt. ``entropy``: for the ids and seeds of what it calls, and for jitter.
 
-    ``deployment_id``, ``protocol_version``: where the attempt runs, for the pin; "" in this process.
+    ``deployment_id``, ``protocol_version``: where the attempt runs, for the pin; "" in this process,
+    where the version is 0 under any id.
     """
 
     id: bytes
@@ -179,6 +182,15 @@ class Quarantine(Shape, frozen=True):
     now_ms: int
 
 
+class Arrived(Shape, frozen=True):
+    """A message of another partition, ``seq`` of its outbox."""
+
+    source: int
+    seq: int
+    outgoing: Outgoing
+    now_ms: int
+
+
 class Expired(Shape, frozen=True):
     key: bytes
     kind: ExpiryKind
@@ -197,6 +209,7 @@ Event: TypeAlias = (
     | AskSchedules
     | Recover
     | Quarantine
+    | Arrived
     | Expired
 )
 
@@ -258,6 +271,14 @@ class AwaitEnd(Shape, frozen=True):
     id: bytes
 
 
+class Forward(Shape, frozen=True):
+    """Send a row of the outbox to another partition. Losing this is harmless: the row stays."""
+
+    destination: int
+    seq: int
+    row: bytes
+
+
 class Report(Shape, frozen=True):
     """Something an operator should read in the log."""
 
@@ -278,5 +299,6 @@ Act: TypeAlias = (
     | Complete
     | Reply
     | AwaitEnd
+    | Forward
     | Report
 )

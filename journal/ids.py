@@ -6,6 +6,7 @@ Pure: time and random bytes come in. Rules: service protocol 4, ingress 15.
 import base64
 import hashlib
 import struct
+from collections.abc import Iterator
 from functools import lru_cache
 
 import xxhash
@@ -171,6 +172,13 @@ def fresh_id(
     else:
         partition = key_partition(key or "", scope)
     return struct.pack(">Q", partition) + now_ms.to_bytes(6, "big") + entropy[:10]
+
+
+def iter_siblings(service: str, id: bytes) -> Iterator[bytes]:
+    """Ids for the same request to a plain service, in each of the places where one may live."""
+    first = int.from_bytes(id[-2:], "big")
+    for bucket in range(first, first + _BUCKETS):
+        yield struct.pack(">Q", service_partition(service, bucket)) + id[8:]
 
 
 def sibling_id(id: bytes, now_ms: int, entropy: bytes) -> bytes:

@@ -20,6 +20,7 @@ from perdure.journal.entries import (
     InvocationId,
     Notification,
     Outcome,
+    Result,
     Signal,
     Sleep,
     Void,
@@ -28,6 +29,7 @@ from perdure.journal.entries import (
 from perdure.journal.events import AbortAttempt, Complete, Entropy, Report, SetTimer
 from perdure.journal.ids import parse_invocation_id
 from perdure.journal.keys import ExpiryKind, TimerKind
+from perdure.journal.outbox import Answer, Kill
 from perdure.journal.records import (
     INBOXED,
     RUNNING,
@@ -69,12 +71,10 @@ def retentions_ms(handler: Handler, idempotency_key: str | None) -> tuple[int, i
     return completion_ms, min(handler.journal_retention_ms, completion_ms)
 
 
-def accept(
+def new(
     turn: Turn,
-    id: bytes,
     handler: Handler,
     key: str | None,
-    input: Input,
     *,
     seed: int,
     invoked_by: str,
@@ -84,10 +84,11 @@ def accept(
     scope: str | None = None,
     limit_key: str | None = None,
     trace: str | None = None,
+    keep_ms: int = 0,
 ) -> Invocation:
-    """A new invocation: later, behind others of its key, or now."""
+    """A new invocation's record; ``begin`` makes it one."""
     completion_ms, journal_ms = retentions_ms(handler, idempotency_key)
-    invocation = Invocation(
+    return Invocation(
         handler.service,
         handler.name,
         key,
@@ -107,14 +108,24 @@ def accept(
         scope=scope,
         limit_key=limit_key,
         trace=trace,
+        keep_ms=keep_ms,
     )
+
+
+def as_of(turn: Turn, invocation: Invocation) -> Invocation:
+    """A new invocation's record that another partition made, by the clock of this one."""
+    return replace(invocation, created_at_ms=turn.now_ms, modified_at_ms=turn.now_ms)
+
+
+def begin(turn: Turn, id: bytes, invocation: Invocation, input: Input) -> None:
+    """Later, behind others of its key, or now."""
+    start_at_ms = invocation.execution_time_ms
     if start_at_ms is not None and start_at_ms > turn.now_ms:
         turn.put(id, replace(invocation, status=Scheduled(start_at_ms)))
         _arm(turn, start_at_ms, TimerKind.START, id, invocation)
     else:
         enter(turn, id, invocation)
     turn.append(id, input)
-    return invocation
 
 
 def enter(turn: Turn, id: bytes, invocation: Invocation) -> None:
@@ -188,8 +199,15 @@ def notify(turn: Turn, id: bytes, notification: Notification) -> None:
             assert_never(status)
 
 
-def answer(turn: Turn, waiter: Waiter, result: Outcome) -> None:
-    """Complete the command of an invocation that waits for this result, unless it is a later life."""
+def answer(turn: Turn, waiter: Waiter, result: Result, about: bytes) -> None:
+    """Tell who waits for this result, in whichever partition; ``about``: whose result it is.
+
+    A later life of the waiting invocation did not ask for it.
+    """
+    if turn.is_elsewhere(waiter.invocation):
+        return turn.post(about, waiter.invocation, Answer(waiter, result, about))
+    if waiter.completion_id == TOLD_COMPLETION_ID:
+        return turn.ended.append((waiter, about, result))
     invocation = turn.invocation(waiter.invocation)
     if invocation is None or invocation.created_at_ms != waiter.created_at_ms:
         return
@@ -291,7 +309,8 @@ def _report(turn: Turn, id: bytes, invocation: Invocation, failure: Failed, what
 def finish(turn: Turn, id: bytes, invocation: Invocation, result: Outcome) -> None:
     """Store the result for its retention, answer everyone, pass the key's lock on."""
     _close_attempt(turn, id, invocation)
-    keep_ms, now_ms = invocation.completion_retention_ms, turn.now_ms
+    keep_ms = max(invocation.completion_retention_ms, invocation.keep_ms)
+    now_ms = turn.now_ms
     if keep_ms > 0:
         expires_at_ms = now_ms + keep_ms
         status = Completed(result, now_ms, expires_at_ms)
@@ -335,6 +354,9 @@ def kill(turn: Turn, id: bytes) -> None:
     doomed = [id]
     while doomed:
         each = doomed.pop()
+        if turn.is_elsewhere(each):
+            turn.post(id, each, Kill())
+            continue
         invocation = turn.invocation(each)
         if invocation is None or type(invocation.status) is Completed:
             continue
@@ -355,7 +377,7 @@ def purge(turn: Turn, id: bytes, invocation: Invocation) -> None:
     forget_journal(turn, id)
     turn.rows[keys.expiry(status.expires_at_ms, ExpiryKind.INVOCATION, id)] = None
     journal_ms = invocation.journal_retention_ms
-    if 0 < journal_ms < invocation.completion_retention_ms:
+    if 0 < journal_ms < max(invocation.completion_retention_ms, invocation.keep_ms):
         due_ms = status.completed_at_ms + journal_ms
         turn.rows[keys.expiry(due_ms, ExpiryKind.JOURNAL, id)] = None
     _forget(turn, id, invocation)
@@ -403,10 +425,7 @@ def _leave(turn: Turn, id: bytes, invocation: Invocation, result: Outcome) -> No
     """Answer everyone who waits, then let the next of the key begin."""
     turn.acts.append(Complete(id, result))
     for waiter in invocation.waiters:
-        if waiter.completion_id == TOLD_COMPLETION_ID:
-            turn.ended.append((waiter, id, result))
-        else:
-            answer(turn, waiter, result)
+        answer(turn, waiter, result, id)
     if invocation.arrival:
         release(turn, invocation.address, invocation.arrival)
 

@@ -21,18 +21,21 @@ INBOX = b"\x31"
 PROMISE = b"\x32"
 TIMER = b"\x40"
 EXPIRY = b"\x41"
-# 0x50 and 0x51 are kept for the outbox and its deduplication between partitions
+OUTBOX = b"\x50"
+DEDUP = b"\x51"
 SCHEDULE = b"\x60"
 
 TIMER_LOW_WATER = META + b"timer-low-water"
 LAST_ARRIVAL = META + b"last-arrival"
 SCHEDULE_COUNT = META + b"schedule-count"
+_OUTBOX_LAST = META + b"outbox-last"
 
 MAX_TEXT_BYTES = 0xFFFF  # of a service name or a key
 
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
+_OUTBOX = struct.Struct(">cHQ")
 _TIMER = struct.Struct(">cQB24sI")
 _EXPIRY = struct.Struct(">cQB24s")
 
@@ -151,6 +154,31 @@ def split_expiry(key: bytes) -> tuple[int, ExpiryKind, bytes]:
 
 def expiries_until(due_ms: int) -> bytes:
     return EXPIRY + _U64.pack(due_ms + 1)
+
+
+def outbox(destination: int, seq: int) -> bytes:
+    return _OUTBOX.pack(OUTBOX, destination, seq)
+
+
+def split_outbox(key: bytes) -> tuple[int, int]:
+    """Destination and sequence number."""
+    _, destination, seq = _OUTBOX.unpack(key)
+    return destination, seq
+
+
+def outbox_range(destination: int, after_seq: int = 0) -> tuple[bytes, bytes]:
+    """What goes to one partition, behind a sequence number."""
+    return outbox(destination, after_seq + 1), OUTBOX + _U16.pack(destination) + b"\xff" * 9
+
+
+def outbox_last(destination: int) -> bytes:
+    """The number of the last message to a partition, sent or not."""
+    return _OUTBOX_LAST + _U16.pack(destination)
+
+
+def dedup(source: int) -> bytes:
+    """The number of the last message that took effect here, of one source."""
+    return DEDUP + _U16.pack(source)
 
 
 def schedule(id: bytes) -> bytes:

@@ -17,7 +17,7 @@ class Lately:
     __slots__ = ("_ids", "completed_count", "failed_count")
 
     def __init__(self) -> None:
-        self._ids: OrderedDict[bytes, None] = OrderedDict()
+        self._ids: OrderedDict[bytes, int] = OrderedDict()  # to modified_at_ms
         self.completed_count = 0  # with any result, failures included
         self.failed_count = 0
 
@@ -31,11 +31,11 @@ class Lately:
             self.completed_count += 1
             if type(status.result) is Failure:
                 self.failed_count += 1
-        ids[id] = None
+        ids[id] = invocation.modified_at_ms
         ids.move_to_end(id)
         if len(ids) > LIMIT:
             ids.popitem(last=False)
 
-    def newest(self) -> list[bytes]:
-        """Raw ids, the one that changed last first."""
-        return list(reversed(self._ids))
+    def newest(self) -> list[tuple[int, bytes]]:
+        """Moment (ms) and raw id, the one that changed last first."""
+        return [(moment_ms, id) for id, moment_ms in reversed(self._ids.items())]

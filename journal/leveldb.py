@@ -45,6 +45,7 @@ from perdure.journal.writer import Writer
 
 _APPLIED, _IDENTITY = b"\x00applied", b"\x00store"
 _MARKER = struct.Struct(">QQ16s")  # pos, epoch, id
+_PART_BYTES = 1 << 20  # of rows that are read one after the other
 
 
 class LevelDBOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +142,30 @@ class LevelDBStore:
         finally:
             self._leave()
         return rows
+
+    def rows(self, start: bytes, stop: bytes) -> Iterator[Row]:
+        """As ``scan``, read about a megabyte at a time; nothing is held in between."""
+        while True:
+            part: list[Row] = []
+            size = 0
+            self._enter()
+            try:
+                for row in iter_rows(self._db, start):
+                    if row[0] >= stop:
+                        break
+                    part.append(row)
+                    size += len(row[0]) + len(row[1])
+                    if size >= _PART_BYTES:
+                        break
+            except StoreDamaged as e:
+                self._fail(e)
+                raise
+            finally:
+                self._leave()
+            yield from part
+            if size < _PART_BYTES:
+                return
+            start = part[-1][0] + b"\x00"
 
     def approximate_bytes(self) -> int:
         """The sizes of LevelDB's files, obsolete ones that are not yet deleted included."""

@@ -127,8 +127,8 @@ def _moved(
         return OpResult.NO_DEPLOYMENT
     if destination.is_latest and not record.pinned:
         return record  # it goes there anyway, wherever that is by then
-    if not destination.deployment_id:
-        return replace(record, deployment_id="", protocol_version=0)
+    if not destination.newest:  # in this process, where no protocol is spoken
+        return replace(record, deployment_id=destination.deployment_id, protocol_version=0)
     version = record.protocol_version or destination.version
     if not destination.oldest <= version <= destination.newest:
         return Incompatible(
@@ -167,25 +167,21 @@ def restart(turn: Turn, event: Restart) -> Restarted | OpResult | Incompatible:
         return OpResult.BAD_PREFIX
     first, *others = taken
     assert type(first) is Input, "entry 0 of a journal is its Input"
-    invocation.accept(
+    record = invocation.new(
         turn,
-        event.new_id,
         event.destination.handler,
         old.key,
-        first,
         seed=event.seed if begins_anew else old.seed,
         invoked_by=RESTART_AS_NEW,
         trace=old.trace,
     )
-    accepted = turn.invocation(event.new_id)
-    assert accepted is not None, "it was accepted in this turn"
     lineage = replace(
-        accepted,
+        record,
         deployment_id=moved.deployment_id,
         protocol_version=moved.protocol_version,
         restarted_from=event.id,
     )
-    turn.put(event.new_id, lineage)
+    invocation.begin(turn, event.new_id, lineage, first)
     for entry in others:
         turn.append(event.new_id, entry)
     return Restarted(format_invocation_id(event.new_id))

@@ -9,7 +9,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from perdure.journal import invocation, keys, mailbox, operations, schedules
+from perdure.journal import delivery, invocation, keys, mailbox, operations, reach, schedules
 from perdure.journal.attempt import (
     AwaitingOn,
     Barrier,
@@ -23,7 +23,7 @@ from perdure.journal.attempt import (
     Suspended as SuspendedFrame,
 )
 from perdure.journal.awaiting import has_leaf
-from perdure.journal.effects import ALREADY_INVOKED, EFFECTS, Caller, Precondition, deliver_signal
+from perdure.journal.effects import EFFECTS, Caller, Precondition
 from perdure.journal.entries import (
     Completion,
     Outcome,
@@ -37,6 +37,7 @@ from perdure.journal.entries import (
 from perdure.journal.entries import encode as encode_entry
 from perdure.journal.events import (
     AbortAttempt,
+    Arrived,
     AskSchedules,
     Attach,
     AwaitEnd,
@@ -97,7 +98,7 @@ def step(view: View, event: Event) -> Step:
         case Attach():
             _attach(turn, event)
         case SendSignalTo():
-            deliver_signal(turn, event.id, Signal(event.signal, event.result))
+            reach.signal_here(turn, event.id, Signal(event.signal, event.result))
             turn.acts.append(Reply(event.token, None))
         case Operate():
             turn.acts.append(Reply(event.token, operations.operate(turn, event)))
@@ -111,6 +112,8 @@ def step(view: View, event: Event) -> Step:
             invocation.recover(turn, event.id)
         case Quarantine():
             operations.quarantine(turn, event)
+        case Arrived():
+            delivery.arrived(turn, event)
         case Expired():
             _expired(turn, event)
         case _:
@@ -128,12 +131,10 @@ def _request(turn: Turn, event: Request) -> None:
     existing = None if event.is_fresh else turn.invocation(event.id)
     if existing is not None:
         return _request_again(turn, event, existing)
-    record = invocation.accept(
+    record = invocation.new(
         turn,
-        event.id,
         event.handler,
         event.key,
-        event.input,
         seed=event.seed,
         invoked_by="ingress",
         idempotency_key=event.idempotency_key,
@@ -141,7 +142,9 @@ def _request(turn: Turn, event: Request) -> None:
         scope=event.scope,
         limit_key=event.limit_key,
         trace=event.trace,
+        keep_ms=event.keep_ms,
     )
+    invocation.begin(turn, event.id, record, event.input)
     if event.waits:
         turn.acts.append(AwaitEnd(event.token, event.id))
     else:
@@ -152,7 +155,7 @@ def _request_again(turn: Turn, event: Request, existing: Invocation) -> None:
     if not event.waits:
         turn.acts.append(Reply(event.token, (existing, False)))
     elif existing.type is HandlerType.WORKFLOW:
-        turn.acts.append(Reply(event.token, ALREADY_INVOKED))
+        turn.acts.append(Reply(event.token, reach.ALREADY_INVOKED))
     elif type(existing.status) is Completed:
         turn.acts.append(Reply(event.token, existing))
     else:
@@ -162,6 +165,8 @@ def _request_again(turn: Turn, event: Request, existing: Invocation) -> None:
 def _attach(turn: Turn, event: Attach) -> None:
     """Reply to ``token``: the ``Invocation`` (completed, or not ready), or None where unknown."""
     existing = turn.invocation(event.id)
+    if existing is not None and existing.is_forgotten:
+        existing = None
     if event.waits and existing is not None and type(existing.status) is not Completed:
         turn.acts.append(AwaitEnd(event.token, event.id))
     else:
@@ -259,7 +264,7 @@ def _caller(turn: Turn, event: Frames, record: Invocation) -> Caller:
         handler,
         record.address,
         event.entropy,
-        not event.deployment_id,
+        not event.protocol_version,
         record.trace,
     )
 

@@ -44,6 +44,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     scope: str | None = None
     limit_key: str | None = None
     deployment_id: str = ""  # "": handlers of the server's own process
+    retry_count: int = 0  # failed attempts since the last new command
 
 
 encode = msgspec.json.Encoder().encode
@@ -71,6 +72,7 @@ def _recording(tables: Tables, id: bytes, found: Invocation) -> Recording:
         scope=found.scope,
         limit_key=found.limit_key,
         deployment_id=found.deployment_id,
+        retry_count=found.retry_count,
     )
 
 

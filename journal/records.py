@@ -112,6 +112,12 @@ class Invocation(Record, frozen=True):
     protocol_version: int = 0  # pinned with it
     restarted_from: bytes | None = None  # the invocation whose journal it began with
     trace: str | None = None  # of whoever invoked it, see journal/trace.py
+    keep_ms: int = 0  # the completion stays so long at least, for a caller that may ask again
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether it is over and only kept for the one who may ask again under its id."""
+        return type(self.status) is Completed and self.completion_retention_ms == 0
 
     @property
     def pinned(self) -> bool:

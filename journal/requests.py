@@ -25,8 +25,10 @@ class Invoke(msgspec.Struct, frozen=True):
     delay_ms: int | None = None  # sends only; 0 is a delay too
     scope: str | None = None
     limit_key: str | None = None
-    id: str | None = None  # sent again under the id it was first sent under: it runs once
+    id: bytes | None = None  # raw; sent again under the id it was first sent under, it runs once
     trace: str | None = None  # of the caller, see journal/trace.py
+    is_new: bool = False  # with an ``id`` that was drawn at random and is sent for the first time
+    keep_ms: int = 0  # keep the completion so long at least, for a caller that may ask again
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -150,6 +152,13 @@ class InvocationInfo(msgspec.Struct, frozen=True):
     restarted_from: str | None = None  # the invocation whose journal it began with
 
 
+class Journaled(msgspec.Struct, frozen=True, array_like=True):
+    """An entry, and when it was committed (Unix epoch; None: an older release wrote it)."""
+
+    entry: Entry
+    at_ms: int | None = None
+
+
 class Filter(msgspec.Struct, frozen=True):
     """Every field that is set must match."""
 
@@ -220,6 +229,9 @@ class Runtime(Protocol):
 
     async def journal(self, invocation_id: str) -> list[Entry] | None:
         """The entries, in order; None for an unknown invocation. Raises BadId."""
+
+    async def journaled(self, invocation_id: str) -> list[Journaled] | None:
+        """As ``journal``, with the moments of the commits."""
 
     async def state(self, service: str, key: str) -> dict[str, bytes]:
         """The state of one object or workflow key; empty where there is none."""

@@ -4,7 +4,7 @@ import struct
 
 import msgspec
 
-from perdure.journal import keys, records
+from perdure.journal import keys, outbox, records
 from perdure.journal.entries import decode_segment
 from perdure.journal.schedules_records import decode_schedule
 
@@ -28,6 +28,11 @@ def check_row(key: bytes, value: bytes) -> str | None:
             keys.unpack_number(value)
         elif tag == keys.EXPIRY:
             keys.split_expiry(key)
+        elif tag == keys.OUTBOX:
+            keys.split_outbox(key)
+            outbox.decode(value)
+        elif tag == keys.DEDUP:
+            keys.unpack_number(value)
         elif tag == keys.SCHEDULE:
             decode_schedule(value)
         elif tag not in (keys.META, keys.ACTIVE):

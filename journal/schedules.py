@@ -9,7 +9,7 @@ from typing import assert_never
 import xxhash
 from msgspec.structs import replace
 
-from perdure.journal import ids, invocation, keys
+from perdure.journal import ids, invocation, keys, reach
 from perdure.journal.entries import Failure
 from perdure.journal.events import AskSchedules, Reply, Report
 from perdure.journal.schedules_backfills import fill_back, go_on_at_once, go_on_behind
@@ -123,12 +123,14 @@ def _begin_ticking(turn: Turn, id: bytes, schedule: Schedule, is_new: bool) -> A
 
 
 def _declare(turn: Turn, wanted: Declare, seed: int) -> Answer:
-    """Bring what code declares up to date. An operator's pause stays."""
+    """Bring what code declares up to date, as far as it belongs here. An operator's pause stays."""
     declared = {spec.name for spec in wanted.specs}
     for schedule in turn.view.schedules():
         if schedule.spec.owner in wanted.services and schedule.spec.name not in declared:
             _delete(turn, ids.schedule_id(schedule.spec.name), schedule)
     for spec in wanted.specs:
+        if turn.is_elsewhere(ids.schedule_id(spec.name)):
+            continue
         answer = _put(turn, spec, True, seed ^ xxhash.xxh3_64_intdigest(spec.name.encode()))
         if isinstance(answer, Refused):
             text = f"schedule {spec.name} is not carried out: {answer.message}"
@@ -170,7 +172,7 @@ def _trigger(turn: Turn, id: bytes, schedule: Schedule, asked_at_ms: int) -> Ans
     if handler is None or problem is not None:
         return Refused(409, problem or "")
     started, _, _ = identity(spec, handler, moment(asked_at_ms) + TRIGGERED)
-    if turn.invocation(started) is not None:
+    if started in schedule.running or turn.invocation(started) is not None:
         return Triggered(started)  # asked for again
     if len(schedule.running) >= MAX_RUNNING:
         return Refused(429, f"{len(schedule.running)} invocations of it are not over")
@@ -241,9 +243,7 @@ def _offer(turn: Turn, id: bytes, schedule: Schedule, tick_ms: int) -> Schedule:
         return replace(schedule, waiting_tick_ms=tick_ms, skipped_count=skipped)
     if running and policy is Overlap.CANCEL:
         for each in running:
-            record = turn.invocation(each)
-            assert record is not None
-            invocation.cancel(turn, each, record)
+            reach.signal(turn, id, each, invocation.CANCEL)
         schedule = replace(schedule, running=())  # it is cancelled once
     schedule, started = begin(turn, id, schedule, tick_ms)
     if started is None:

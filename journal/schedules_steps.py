@@ -6,7 +6,7 @@ Part of one ``Turn``; nothing here chooses when or whether. Rules: docs/schedule
 import xxhash
 from msgspec.structs import replace
 
-from perdure.journal import ids, invocation, keys, trace
+from perdure.journal import ids, invocation, keys, reach, trace
 from perdure.journal.entries import Input
 from perdure.journal.events import Report, SetTimer
 from perdure.journal.keys import TimerKind
@@ -37,18 +37,17 @@ def begin(
     if turn.invocation(started) is not None:
         return replace(schedule, skipped_count=schedule.skipped_count + 1, problem=""), None
     headers = (*spec.headers, ("x-perdure-schedule", spec.name), ("x-perdure-tick", time))
-    invocation.accept(
+    record = invocation.new(
         turn,
-        started,
         handler,
         key,
-        Input(headers, spec.body),
         seed=xxhash.xxh3_64_intdigest(schedule.seed.to_bytes(8, "big") + started),
         invoked_by=f"schedule:{spec.name}",
         waiters=(schedule.waiter(id),),
         idempotency_key=idempotency_key,
         trace=trace.of_id(started),
     )
+    reach.invoke(turn, id, started, record, Input(headers, spec.body))
     begun = replace(
         schedule,
         problem="",

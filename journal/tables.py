@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from perdure.journal import keys, records
-from perdure.journal.entries import Entry, Output, decode_segment, encode, payload_bytes
+from perdure.journal.entries import Entry, Output, decode_segment, encode_segment, payload_bytes
 from perdure.journal.lately import Lately
 from perdure.journal.mailbox import EMPTY, Mailbox, enqueue
+from perdure.journal.pins import Pins
+from perdure.journal.placement import ALONE, Placement
 from perdure.journal.records import Address, Completed, Invocation, Promise, Running
 from perdure.journal.schedules_records import Schedule, decode_schedule
 from perdure.journal.schema import Handler
@@ -87,8 +89,15 @@ class _Warm:
 class Tables:
     """``View`` of the partition machine. Sizes in bytes; reads of cold rows go to the store at once."""
 
-    def __init__(self, store: Rows, handlers: Handlers, state_cache_bytes: int = 64 << 20) -> None:
+    def __init__(
+        self,
+        store: Rows,
+        handlers: Handlers,
+        state_cache_bytes: int = 64 << 20,
+        placement: Placement = ALONE,
+    ) -> None:
         self._store = store
+        self.placement = placement
         self._state_cache_bytes = state_cache_bytes
         self.handler = handlers.handler
         self.handler_names = handlers.handler_names
@@ -99,6 +108,7 @@ class Tables:
         self._warm: OrderedDict[Address, _Warm] = OrderedDict()
         self._warm_bytes = 0
         self.lately = Lately()
+        self.pins: Pins | None = None  # while somebody wants them counted
         raw = store.get(keys.LAST_ARRIVAL)
         self.last_arrival = 0 if raw is None else keys.unpack_number(raw)
 
@@ -180,7 +190,7 @@ class Tables:
                 return group.rows[key]
         return self._store.get(key)
 
-    schedule_row = timer  # rows of their own, too
+    row = timer  # any other row of its own, too
 
     def schedules(self) -> list[Schedule]:
         """All of them, in no order; their number is limited."""
@@ -208,6 +218,10 @@ class Tables:
             else:
                 rows[key] = value
         return sorted(rows.items())[:limit]
+
+    def outbox(self, destination: int, after_seq: int, limit: int) -> list[Row]:
+        """The first durable messages for a partition behind ``after_seq``, in order."""
+        return self._store.scan(*keys.outbox_range(destination, after_seq), limit)
 
     def running(self) -> list[bytes]:
         """Ids of the invocations that must have an open attempt; read once, at start."""
@@ -263,10 +277,12 @@ class Tables:
         """A row of the loop's own, such as the timers' low-water mark."""
         self._open.rows[key] = value
 
-    def seal(self) -> list[Write]:
+    def seal(self, now_ms: int) -> list[Write]:
         """Close the open group and encode it. The group before must be committed."""
         assert not self._sealed, "only one group is in flight at a time"
         group = self._open
+        if self.pins is not None:
+            self.pins.note(group.invocations, self._durable)
         writes: list[Write] = []
         writes += group.rows.items()
         writes += group.state.items()
@@ -282,9 +298,9 @@ class Tables:
                 journals[key] = None
         for id, (first, entries) in group.entries.items():
             if group.size_bytes < SEGMENT_BYTES:
-                journals[keys.journal(id, first)] = encode(entries)
+                journals[keys.journal(id, first)] = encode_segment(entries, now_ms)
             else:
-                journals.update(_segments(id, first, entries))
+                journals.update(_segments(id, first, entries, now_ms))
         writes += journals.items()
         if group.last_arrival is not None:
             writes.append((keys.LAST_ARRIVAL, keys.pack_number(group.last_arrival)))
@@ -304,6 +320,12 @@ class Tables:
         self._evict()
 
     # ---- inside
+
+    def _durable(self, id: bytes) -> Invocation | None:
+        """An invocation as it was before the groups that are open or in flight."""
+        live = self._live.get(id)
+        raw = None if live is not None else self._store.get(keys.invocation(id))
+        return live if raw is None else records.decode_invocation(raw)
 
     def _set_brief_row(self, key: bytes, row: bytes | None) -> None:
         """A row that the machine only puts where there is none: if it goes in the same group, it
@@ -378,14 +400,14 @@ def _add_segment(segments: dict[int, list[Entry]], added: tuple[int, list[Entry]
         segments[first] = entries
 
 
-def _segments(id: bytes, first: int, entries: list[Entry]) -> Iterator[Row]:
+def _segments(id: bytes, first: int, entries: list[Entry], now_ms: int) -> Iterator[Row]:
     part: list[Entry] = []
     size = 0
     for index, entry in enumerate(entries, first):
         if part and size > SEGMENT_BYTES:
-            yield keys.journal(id, index - len(part)), encode(part)
+            yield keys.journal(id, index - len(part)), encode_segment(part, now_ms)
             part, size = [], 0
         part.append(entry)
         size += _ROW_BYTES + payload_bytes(entry)
     if part:
-        yield keys.journal(id, first + len(entries) - len(part)), encode(part)
+        yield keys.journal(id, first + len(entries) - len(part)), encode_segment(part, now_ms)

@@ -10,9 +10,12 @@ from typing import Protocol
 import msgspec
 
 from perdure.journal import keys
-from perdure.journal.entries import Completion, Entry, Notification, Outcome, Signal, Verbatim
-from perdure.journal.events import Act, Deliver, StartAttempt
+from perdure.journal.entries import Completion, Entry, Notification, Result, Signal, Verbatim
+from perdure.journal.events import Act, Deliver, Forward, StartAttempt
 from perdure.journal.mailbox import Mailbox
+from perdure.journal.outbox import Message, Outgoing
+from perdure.journal.outbox import encode as encode_outgoing
+from perdure.journal.placement import Placement
 from perdure.journal.records import Address, Invocation, Promise, Waiter
 from perdure.journal.schedules_records import Schedule, decode_schedule
 from perdure.journal.schema import Handler
@@ -24,6 +27,7 @@ class View(Protocol):
     """What the machine may read: the tables, with everything that was decided so far."""
 
     last_arrival: int
+    placement: Placement
 
     def invocation(self, id: bytes) -> Invocation | None: ...
     def entries(self, id: bytes, from_index: int = 0) -> list[Entry]: ...
@@ -32,7 +36,7 @@ class View(Protocol):
     def promise(self, address: Address, name: str) -> Promise | None: ...
     def promise_names(self, address: Address) -> list[str]: ...
     def timer(self, key: bytes) -> bytes | None: ...
-    def schedule_row(self, key: bytes) -> bytes | None: ...
+    def row(self, key: bytes) -> bytes | None: ...
     def schedules(self) -> list[Schedule]: ...
     def handler(
         self, service: str, handler: str, deployment_id: str | None = None
@@ -90,7 +94,7 @@ class Turn:
         self.rows: dict[bytes, bytes | None] = {}
         self.last_arrival = view.last_arrival
         self.acts: list[Act] = []
-        self.ended: list[tuple[Waiter, bytes, Outcome]] = []  # what schedules began, and its result
+        self.ended: list[tuple[Waiter, bytes, Result]] = []  # what schedules began, and its result
         self._command_counts: dict[bytes, int] = {}
         self._deliveries: dict[tuple[bytes, int], list[tuple[int, Notification]]] = {}
         self._read: dict[bytes, Invocation | None] = {}
@@ -153,15 +157,15 @@ class Turn:
         return state
 
     def schedule(self, id: bytes) -> Schedule | None:
-        raw = self._schedule_row(keys.schedule(id))
+        raw = self._row(keys.schedule(id))
         return None if raw is None else decode_schedule(raw)
 
     def schedule_count(self) -> int:
-        raw = self._schedule_row(keys.SCHEDULE_COUNT)
+        raw = self._row(keys.SCHEDULE_COUNT)
         return 0 if raw is None else keys.unpack_number(raw)
 
-    def _schedule_row(self, key: bytes) -> bytes | None:
-        return self.rows[key] if key in self.rows else self.view.schedule_row(key)
+    def _row(self, key: bytes) -> bytes | None:
+        return self.rows[key] if key in self.rows else self.view.row(key)
 
     # ---- writes
 
@@ -202,6 +206,22 @@ class Turn:
             self._deliveries[(id, attempt)] = [(index, notification)]
         else:
             waiting.append((index, notification))
+
+    def is_elsewhere(self, id: bytes) -> bool:
+        """Whether the invocation or schedule belongs to another partition."""
+        return self.view.placement.elsewhere(id) is not None
+
+    def post(self, sender: bytes, to: bytes, message: Message) -> None:
+        """Tell the partition that ``to`` belongs to, in order and once."""
+        destination = self.view.placement.elsewhere(to)
+        assert destination is not None, "what is here needs no message"
+        counter = keys.outbox_last(destination)
+        last = self._row(counter)
+        seq = 1 if last is None else keys.unpack_number(last) + 1
+        self.rows[counter] = keys.pack_number(seq)
+        row = encode_outgoing(Outgoing(sender[:8], to, message))
+        self.rows[keys.outbox(destination, seq)] = row
+        self.acts.append(Forward(destination, seq, row))
 
     def forget_journal(self, id: bytes) -> None:
         self.entries.pop(id, None)

@@ -19,6 +19,7 @@ from perdure.hosting import Hosted
 from perdure.journal.chance import SystemChance
 from perdure.journal.entries import AttachTarget, Entry, Failure, Outcome
 from perdure.journal.errors import BadId, UsageError
+from perdure.journal.placement import ALONE, Placement
 from perdure.journal.requests import (
     Accepted,
     Answer,
@@ -59,8 +60,10 @@ class System(RestateClient):
         threads: int | None = None,
         random_bytes: Callable[[int], bytes] | None = None,
         remote: "RemoteOptions | None" = None,
+        placement: Placement = ALONE,
     ) -> None:
         self._remote = remote
+        self._placement = placement
         self._definitions, self._codec_source = flatten(services)
         self._open_store = open_store
         self._defaults = defaults or Defaults()
@@ -99,6 +102,7 @@ class System(RestateClient):
             random_bytes=self._random_bytes,
             options=self._options or EngineOptions(),
             remote=self._remote,
+            placement=self._placement,
         )
         self._engine.schedules.declared = declared(self._definitions, codec)
         self._engine.counts.observer = self.observer
@@ -302,13 +306,15 @@ async def open(
 
 
 def leveldb_opener(path: str | os.PathLike[str]) -> OpenStore:
-    """Opens the store at ``path``, beside the loop."""
+    """Opens the one store of the data directory ``path``, beside the loop."""
 
     async def open_store() -> "Store":
         import asyncio
 
+        from perdure.journal.layout import prepare_partitions
         from perdure.journal.leveldb import open_store as open_leveldb
 
-        return await asyncio.to_thread(open_leveldb, path, new_id=lambda: os.urandom(16))
+        store = prepare_partitions(path, 1)[0]
+        return await asyncio.to_thread(open_leveldb, store, new_id=lambda: os.urandom(16))
 
     return open_store

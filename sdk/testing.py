@@ -28,6 +28,7 @@ from perdure.definition import Definition
 from perdure.embedded import Prepare, Services, System
 from perdure.journal.entries import AttachTarget, Entry, Outcome
 from perdure.journal.errors import PerdureError, StoreFailed, UsageError
+from perdure.journal.ids import format_invocation_id, parse_invocation_id
 from perdure.journal.invocation import CANCEL
 from perdure.journal.requests import (
     Accepted,
@@ -184,7 +185,7 @@ class TestSystem(System):
         return await ask()
 
     async def _call_invoke(self, invoke: Invoke) -> Answer:
-        named = replace(invoke, id=self.engine.new_id(invoke))
+        named = replace(invoke, id=parse_invocation_id(self.engine.new_id(invoke)))
         try:
             return await self.engine.call(named)
         except StoreFailed:
@@ -192,11 +193,11 @@ class TestSystem(System):
 
     async def _call_again(self, invoke: Invoke) -> Answer:
         assert invoke.id is not None
-        found = await self.engine.attach(invoke.id)
+        found = await self.engine.attach(format_invocation_id(invoke.id))
         return await self.engine.call(invoke) if isinstance(found, NotFound) else found
 
     async def _send_invoke(self, invoke: Invoke) -> Accepted:
-        named = replace(invoke, id=self.engine.new_id(invoke))
+        named = replace(invoke, id=parse_invocation_id(self.engine.new_id(invoke)))
         return await self._outlive(partial(self._send_named, named))
 
     async def _send_named(self, invoke: Invoke) -> Accepted:

@@ -67,6 +67,7 @@ class Deployments:
         self._registry = registry
         self._options = options or RemoteOptions()
         self._remote: dict[str, tuple[DeploymentSpec, Transport]] = {}
+        self._versions: dict[str, Deployment] = {}  # of the code, in this process
         self._closing: set[asyncio.Task[None]] = set()  # transports that are let go
 
     # ---- what is deployed
@@ -77,13 +78,24 @@ class Deployments:
         self._remote[spec.id] = (spec, transport)
         if old is not None and old is not transport:
             self._let_go(old)
-        self._registry.remove(spec.id, keep=[each.name for each in spec.services])
-        for service in spec.services:
-            self._registry.add(service, spec.id)
+        self._list(spec.id, spec.services)
+
+    def put_version(
+        self, deployment_id: str, services: tuple[Service, ...], deployment: Deployment
+    ) -> None:
+        """Add a version of this process's code under an id of its own, or replace it."""
+        self._versions[deployment_id] = deployment
+        self._list(deployment_id, services)
+
+    def _list(self, deployment_id: str, services: tuple[Service, ...]) -> None:
+        self._registry.remove(deployment_id, keep=[each.name for each in services])
+        for service in services:
+            self._registry.add(service, deployment_id)
 
     def remove(self, deployment_id: str) -> None:
         """Forget a deployment; invocations that are pinned to it wait until it is back."""
         self._registry.remove(deployment_id)
+        self._versions.pop(deployment_id, None)
         _, transport = self._remote.pop(deployment_id, (None, None))
         if transport is not None:
             self._let_go(transport)
@@ -113,8 +125,8 @@ class Deployments:
                 f"[RT0011] {where} has no handler {name}; register a deployment that has it, or start "
                 "Perdure with the file that defines it"
             )
-        if not id:
-            return Place("", handler)
+        if not id or id in self._versions:
+            return Place(id, handler)
         spec, transport = self._remote[id]
         version = record.protocol_version
         if not version:
@@ -138,8 +150,8 @@ class Deployments:
         handler = self._registry.handler(record.service, record.handler, id)
         if handler is None:
             return Nowhere()
-        if not id:
-            return Destination(handler, is_latest=latest)
+        if not id or id in self._versions:
+            return Destination(handler, id, is_latest=latest)
         spec, _ = self._remote[id]
         version = negotiate(spec.oldest, spec.newest, self._options.newest_version) or 0
         return Destination(handler, id, spec.oldest, spec.newest, version, latest)
@@ -148,6 +160,9 @@ class Deployments:
         """Begin an attempt where ``start`` says."""
         if not start.deployment_id:
             return self._in_process.start(start, sink)
+        version = self._versions.get(start.deployment_id)
+        if version is not None:
+            return version.start(start, sink)
         found = self._remote.get(start.deployment_id)
         if found is None:
             return Refused(sink, f"[RT0011] deployment {start.deployment_id} was removed")

@@ -7,6 +7,7 @@ request. The API is the pages' own: it may change with them.
 
 import base64
 import binascii
+import time
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import Any, Final, TypeAlias
@@ -15,7 +16,6 @@ from urllib.parse import unquote
 import msgspec
 from aiohttp import hdrs, web
 
-from perdure.actors.engine import Engine
 from perdure.gateway.admin_answers import (
     bad_query,
     error,
@@ -30,9 +30,11 @@ from perdure.gateway.console import calls, listing, objects, serve, shapes, time
 from perdure.gateway.console.census import Census
 from perdure.gateway.console.meter import Meter
 from perdure.gateway.console.overview import Overview
-from perdure.gateway.console.source import read
+from perdure.gateway.console.source import Source
+from perdure.gateway.inspected import inspection_of
 from perdure.journal import keys
 from perdure.journal.ids import parse_invocation_id
+from perdure.journal.inspecting import Newest
 from perdure.journal.requests import Runtime
 from perdure.journal.schema import ServiceType
 from perdure.journal.state_version import state_version
@@ -84,11 +86,12 @@ class Console:
     def __init__(self, runtime: Runtime, size_limit_bytes: int, meter: Meter | None = None) -> None:
         self._runtime = runtime
         self._size_limit_bytes = size_limit_bytes
-        self._engine = runtime if isinstance(runtime, Engine) else None
-        if self._engine is not None:
-            self._census = Census(self._engine)
+        inspection = inspection_of(runtime)
+        self._source = None if inspection is None else Source(inspection)
+        if inspection is not None:
+            self._census = Census(inspection)
             self._overview = Overview(
-                self._engine, self._census, meter or Meter(), version("perdure")
+                inspection, self._census, meter or Meter(), version("perdure")
             )
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
@@ -109,28 +112,28 @@ class Console:
         return response
 
     async def _call(self, request: web.BaseRequest, segments: list[str]) -> web.Response:
-        if self._engine is None:
+        if self._source is None:
             return error(501, "this server's engine cannot be looked into")
         names = [unquote(each) for each in segments]
         match request.method, *names:
             case "GET" | "HEAD", "overview":
                 return json_answer(await self._overview.look())
             case "GET" | "HEAD", "invocations":
-                return await self._invocations(request, self._engine)
+                return await self._invocations(request, self._source)
             case "GET" | "HEAD", "invocations", id:
-                return await self._invocation(self._engine, id)
+                return await self._invocation(self._source, id)
             case "GET" | "HEAD", "invocations", id, "timeline":
-                return await self._timeline(request, self._engine, id)
+                return await self._timeline(request, self._source, id)
             case "GET" | "HEAD", "invocations", id, "payload", index:
-                return await self._payload(self._engine, id, index)
+                return await self._payload(self._source, id, index)
             case "GET" | "HEAD", "objects":
-                return await self._objects(request, self._engine)
+                return await self._objects(request, self._source)
             case "GET" | "HEAD", "objects", service, key:
-                return await self._object(self._engine, service, key)
+                return await self._object(self._source, service, key)
             case "PUT", "objects", service, key, "state":
-                return await self._change(request, self._engine, service, key)
+                return await self._change(request, self._source, service, key)
             case "GET" | "HEAD", "timers":
-                return await self._timers(request, self._engine)
+                return await self._timers(request, self._source)
             case "POST", "invoke":
                 return await self._invoke(request)
             case _:
@@ -138,7 +141,7 @@ class Console:
 
     # ---- invocations ----------------------------------------------------------------------------
 
-    async def _invocations(self, request: web.BaseRequest, engine: Engine) -> web.Response:
+    async def _invocations(self, request: web.BaseRequest, source: Source) -> web.Response:
         query = request.rel_url.query
         limit = _number(query.get("limit", "50"), listing.MOST)
         if not limit:
@@ -153,8 +156,8 @@ class Console:
             None if cursor is None else objects.cursor_of(cursor, keys.INVOCATION),
         )
         count = await self._census.look()
-        lately = engine.lately.newest()
-        page = await read(engine, lambda store: listing.page(store, wanted, count, lately))
+        news = await source.inspection.inspect(Newest())
+        page = await source.read(lambda store: listing.page(store, wanted, count, news.changed))
         shown: dict[str, Any] = {
             "rows": [shapes.row(id, record) for id, record in page.rows],
             "newest_first": page.newest_first,
@@ -167,50 +170,51 @@ class Console:
             shown["cursor"] = page.cursor.hex()
         return json_answer(shown)
 
-    async def _invocation(self, engine: Engine, id: str) -> web.Response:
+    async def _invocation(self, source: Source, id: str) -> web.Response:
         raw = parse_invocation_id(id)
-        found = (await read(engine, lambda store: listing.some(store, [raw]))).get(raw)
+        found = (await source.read(lambda store: listing.some(store, [raw]))).get(raw)
         if found is None:
             return error(404, NO_INVOCATION.format(id))
         shown = shapes.details(raw, found)
-        info = await engine.invocation(id)
+        info = await self._runtime.invocation(id)
         if info is not None and info.awaiting:
             shown["awaiting"] = info.awaiting
         return json_answer(shown)
 
-    async def _timeline(self, request: web.BaseRequest, engine: Engine, id: str) -> web.Response:
+    async def _timeline(self, request: web.BaseRequest, source: Source, id: str) -> web.Response:
         raw = parse_invocation_id(id)
         first = _number(request.rel_url.query.get("from", "0"), 1 << 32)
         if first is None:
             return bad_query("'from' must be the index of an entry")
-        return json_answer(await read(engine, lambda store: timeline.timeline(store, raw, first)))
+        shown = await source.read(lambda store: timeline.timeline(store, raw, first))
+        return json_answer(shown | {"now": time.time_ns() // 1_000_000})
 
-    async def _payload(self, engine: Engine, id: str, index: str) -> web.Response:
+    async def _payload(self, source: Source, id: str, index: str) -> web.Response:
         raw, number = parse_invocation_id(id), _number(index, 1 << 32)
         if number is None:
             return bad_query("an entry has a number")
-        found = await read(
-            engine, lambda store: timeline.payload_of(store, raw, number, _FULL_BYTES)
+        found = await source.read(
+            lambda store: timeline.payload_of(store, raw, number, _FULL_BYTES)
         )
         return error(404, f"entry {number} has no payload") if found is None else json_answer(found)
 
     # ---- objects and timers ---------------------------------------------------------------------
 
-    async def _objects(self, request: web.BaseRequest, engine: Engine) -> web.Response:
+    async def _objects(self, request: web.BaseRequest, source: Source) -> web.Response:
         query = request.rel_url.query
         service, cursor = query.get("service"), query.get("cursor")
         start = None if cursor is None else objects.cursor_of(cursor, keys.STATE)
-        rows, then = await read(engine, lambda store: objects.objects(store, service, start, _PAGE))
+        rows, then = await source.read(lambda store: objects.objects(store, service, start, _PAGE))
         return json_answer({"rows": rows, **_cursor(then)})
 
-    async def _object(self, engine: Engine, service: str, key: str) -> web.Response:
+    async def _object(self, source: Source, service: str, key: str) -> web.Response:
         refused = self._refuse_stateless(service)
         if refused is not None:
             return refused
-        return json_answer(await read(engine, lambda store: objects.one(store, (service, key))))
+        return json_answer(await source.read(lambda store: objects.one(store, (service, key))))
 
     async def _change(
-        self, request: web.BaseRequest, engine: Engine, service: str, key: str
+        self, request: web.BaseRequest, source: Source, service: str, key: str
     ) -> web.Response:
         """A change that was made from another version than there is now is refused with 409."""
         body = await json_body(request, self._size_limit_bytes)
@@ -226,7 +230,7 @@ class Console:
         refused = self._refuse_stateless(service)
         if refused is not None:
             return refused
-        state = await read(engine, lambda store: objects.read_state(store, (service, key)))
+        state = await source.read(lambda store: objects.read_state(store, (service, key)))
         if state is None:
             return error(400, "this state has too many keys to be edited here")
         if state_version(state) != change.version:
@@ -234,7 +238,7 @@ class Console:
                 409, f"the state of {service}/{key} changed meanwhile; nothing was written"
             )
         new = calls.merged(state, values, change.delete)
-        await engine.patch_state(service, key, new, change.version)
+        await self._runtime.patch_state(service, key, new, change.version)
         return json_answer({"version": state_version(new)}, 202)
 
     def _refuse_stateless(self, name: str) -> web.Response | None:
@@ -245,10 +249,10 @@ class Console:
             return error(400, f"{name} is a plain service; it has no state")
         return None
 
-    async def _timers(self, request: web.BaseRequest, engine: Engine) -> web.Response:
+    async def _timers(self, request: web.BaseRequest, source: Source) -> web.Response:
         cursor = request.rel_url.query.get("cursor")
         start = None if cursor is None else objects.cursor_of(cursor, keys.TIMER)
-        rows, then = await read(engine, lambda store: objects.timers(store, start, _PAGE))
+        rows, then = await source.read(lambda store: objects.timers(store, start, _PAGE))
         return json_answer({"rows": rows, **_cursor(then)})
 
     # ---- calls ----------------------------------------------------------------------------------

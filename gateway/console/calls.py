@@ -15,6 +15,7 @@ from aiohttp import web
 from perdure.gateway.admin_answers import error, json_answer, misshapen, no_service
 from perdure.gateway.console import shapes
 from perdure.gateway.content import input_error
+from perdure.journal.ids import parse_invocation_id
 from perdure.journal.requests import Invoke, Runtime
 from perdure.journal.schema import Handler, HandlerType
 
@@ -73,7 +74,7 @@ async def invoke(runtime: Runtime, asked: Asked) -> web.Response:
 async def _call(runtime: Runtime, invoke: Invoke) -> web.Response:
     """The id is drawn first, so that it can be named while the call goes on."""
     id = runtime.new_id(invoke)
-    invoke = msgspec.structs.replace(invoke, id=id)
+    invoke = msgspec.structs.replace(invoke, id=parse_invocation_id(id))
     try:
         async with asyncio.timeout(_WAIT_S):
             answer = await runtime.call(invoke)

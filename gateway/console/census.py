@@ -6,82 +6,45 @@ That is done only while somebody has the console open, in a thread, in small bit
 """
 
 import asyncio
-import heapq
 import time
-from collections.abc import Callable, Iterator
-from typing import Final, TypeAlias
+from collections.abc import Callable
+from typing import Final
 
-import msgspec
-
-from perdure.actors.engine import Engine
-from perdure.gateway.console.source import decode_head
-from perdure.journal import keys
+from perdure.journal import inspecting, keys
 from perdure.journal.errors import StoreError
-from perdure.journal.store import Store
+from perdure.journal.inspecting import Flush, Inspection
+from perdure.journal.tally import Tally
 
-KEPT: Final = 200  # newest ids of each service and status
-KINDS_LIMIT: Final = 400  # services times statuses of which ids are kept; all are counted
-_BITE: Final = 500  # rows
+_BITE: Final = 1000  # rows
 _FREE_S: Final = 0.1  # work of a pass before it begins to pause
 _PAUSES: Final = 12.0  # a pause is so many times as long as the bite before it
 _PATIENCE_S: Final = 0.4  # how long a reader waits for a pass that is nearly done
 _INTERVAL_S: Final = 2.0  # between two passes over a small store
 _REST: Final = 3.0  # a pass is followed by a rest of so many times its own length
 
-Kind: TypeAlias = tuple[str, str]  # service and status
-Kept: TypeAlias = tuple[int, bytes]  # modified_at_ms and raw id
 
+class Count(Tally):
+    """One pass over the table of invocations."""
 
-class Count(msgspec.Struct):
-    """One pass: ``newest`` are heaps, oldest of the kept ones first."""
-
-    counts: dict[Kind, int] = {}
-    newest: dict[Kind, list[Kept]] = {}
-    rows: int = 0
     progress: float = 0.0  # of the key space, 0 to 1
     position: bytes = keys.INVOCATION  # all rows before this key are counted
     is_whole: bool = False
     ended_at_s: float = 0.0
     took_s: float = 0.0
 
-    def add(self, key: bytes, value: bytes) -> None:
-        head = decode_head(value)
-        kind = (head.service, head.status)
-        self.rows += 1
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        heap = self.newest.get(kind)
-        if heap is None:
-            if len(self.newest) >= KINDS_LIMIT:
-                return
-            heap = self.newest[kind] = []
-        kept = (head.modified_at_ms, key[1:])
-        if len(heap) < KEPT:
-            heapq.heappush(heap, kept)
-        elif kept > heap[0]:
-            heapq.heapreplace(heap, kept)
-
-    def find(self, service: str | None, status: str | None) -> Iterator[Kept]:
-        """Kept ids of these kinds, newest first."""
-        heaps = [
-            sorted(heap, reverse=True)
-            for (each, word), heap in list(self.newest.items())  # a thread may be adding
-            if service in (None, each) and status in (None, word)
-        ]
-        return heapq.merge(*heaps, reverse=True)
-
-    def count(self, service: str | None, status: str | None) -> int:
-        return sum(
-            count
-            for (each, word), count in list(self.counts.items())
-            if service in (None, each) and status in (None, word)
-        )
+    def advance(self, part: inspecting.Counted) -> None:
+        """The rows behind ``position`` are counted, too."""
+        self.merge(part.tally)
+        if part.then is not None:
+            self.position = part.then
+            self.progress = int.from_bytes(part.then[1:5].ljust(4, b"\x00"), "big") / 2**32
 
 
 class Census:
     """The last count, and the one that goes on. Used on the loop."""
 
-    def __init__(self, engine: Engine, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._engine = engine
+    def __init__(self, inspection: Inspection, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._inspection = inspection
         self._now_s = now_s
         self._last: Count | None = None
         self._next, self._began_s = Count(), 0.0
@@ -116,8 +79,8 @@ class Census:
     async def _pass(self) -> None:
         count, began_s = self._next, self._began_s
         try:
-            await self._engine.drain()
-            await self._count(count, self._engine.store, began_s)
+            await self._inspection.inspect(Flush())
+            await self._count(count, began_s)
         except StoreError:
             return  # the partition is over; the next look begins anew
         finally:
@@ -127,24 +90,13 @@ class Census:
         count.took_s = count.ended_at_s - began_s
         self._last = count
 
-    async def _count(self, count: Count, store: Store, began_s: float) -> None:
+    async def _count(self, count: Count, began_s: float) -> None:
         start: bytes | None = keys.INVOCATION
         while start is not None:
             bite_s = self._now_s()
-            start = await asyncio.to_thread(_bite, store, start, count)
+            part = await self._inspection.inspect(inspecting.Count(start, _BITE))
+            count.advance(part)
+            start = part.then
             now_s = self._now_s()
             if now_s - began_s > _FREE_S:
                 await asyncio.sleep(_PAUSES * (now_s - bite_s))
-
-
-def _bite(store: Store, start: bytes, count: Count) -> bytes | None:
-    """Count some rows from ``start`` on; where to go on, or None at the end."""
-    rows = store.scan(start, keys.JOURNAL, _BITE)
-    for key, value in rows:
-        count.add(key, value)
-    if len(rows) < _BITE:
-        return None
-    last = rows[-1][0]
-    count.progress = int.from_bytes(last[1:5], "big") / 2**32
-    count.position = last + b"\x00"
-    return count.position

@@ -7,21 +7,23 @@ Runs in a thread; the rows it reads are committed.
 
 import time
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 import msgspec
 
 from perdure.actors.describe import STATUS_NAMES
-from perdure.gateway.console.census import Count, Kept
-from perdure.gateway.console.source import decode_head
+from perdure.gateway.console.census import Count
+from perdure.gateway.console.source import Reads
 from perdure.journal import keys, records
 from perdure.journal.ids import key_partition
 from perdure.journal.records import Invocation
-from perdure.journal.store import Store
+from perdure.journal.tally import Kept, decode_head
 
 MOST: Final = 200  # rows of a page
 _SCAN_S: Final = 0.3  # how long one page may scan
 _BITE: Final = 1000
+_MORE_IDS: Final = 200  # looked up at once, while few match
 _HEAD_BYTES: Final = 8  # of a record before its first text
 _KEY_ROWS: Final = 5000  # of one key, before a page stops looking for newer ones
 
@@ -55,7 +57,7 @@ class Page(msgspec.Struct, frozen=True):
     newest_first: bool
 
 
-def page(store: Store, wanted: Wanted, count: Count, lately: Iterable[bytes]) -> Page:
+def page(store: Reads, wanted: Wanted, count: Count, lately: Iterable[Kept]) -> Page:
     """One page of what is ``wanted``."""
     if wanted.cursor is not None:
         return _scan(store, wanted, wanted.cursor)
@@ -78,27 +80,27 @@ def page(store: Store, wanted: Wanted, count: Count, lately: Iterable[bytes]) ->
 
 
 def _newest(
-    store: Store, wanted: Wanted, lately: Iterable[bytes], kept: Iterable[Kept]
+    store: Reads, wanted: Wanted, lately: Iterable[Kept], kept: Iterable[Kept]
 ) -> list[Found]:
     """Those that changed last, as they are now."""
     found: dict[bytes, Invocation] = {}
     stop_s = time.monotonic() + _SCAN_S
-    for ids in (lately, (id for _, id in kept)):
-        size = 0
-        for id in ids:
-            if size >= wanted.limit or time.monotonic() > stop_s:
-                break
-            if id in found:
-                size += 1
-                continue
-            record = _get(store, id)
-            if record is not None and wanted.matches(record):
-                found[id] = record
-                size += 1
+    for changed in (lately, kept):
+        size, bite = 0, wanted.limit  # the first ones are likely to match
+        ids = (id for _, id in changed)
+        while (
+            size < wanted.limit and time.monotonic() < stop_s and (part := list(islice(ids, bite)))
+        ):
+            there = found | some(store, [id for id in part if id not in found])
+            for id in part:
+                if size < wanted.limit and id in there and wanted.matches(there[id]):
+                    found[id] = there[id]
+                    size += 1
+            bite = _MORE_IDS
     return _sorted(found.items())[: wanted.limit]
 
 
-def _of_key(store: Store, wanted: Wanted) -> Page:
+def _of_key(store: Reads, wanted: Wanted) -> Page:
     """Everything of one key: its ids begin alike."""
     assert wanted.key is not None
     start = keys.INVOCATION + key_partition(wanted.key).to_bytes(8, "big")
@@ -109,7 +111,7 @@ def _of_key(store: Store, wanted: Wanted) -> Page:
     return Page(_sorted(found)[: wanted.limit], cursor, True)
 
 
-def _scan(store: Store, wanted: Wanted, start: bytes) -> Page:
+def _scan(store: Reads, wanted: Wanted, start: bytes) -> Page:
     """On from ``start`` in store order, until the page or the time is full."""
     stop_s = time.monotonic() + _SCAN_S
     stop = keys.JOURNAL
@@ -144,16 +146,11 @@ def _decoded(rows: Iterable[tuple[bytes, bytes]], wanted: Wanted) -> list[Found]
     return [(id, record) for id, record in all_rows if wanted.matches(record)]
 
 
-def _get(store: Store, id: bytes) -> Invocation | None:
-    raw = store.get(keys.invocation(id))
-    return None if raw is None else records.decode_invocation(raw)
-
-
 def _sorted(found: Iterable[Found]) -> list[Found]:
     return sorted(found, key=lambda each: (-each[1].modified_at_ms, each[0]))
 
 
-def some(store: Store, ids: Iterable[bytes]) -> dict[bytes, Invocation]:
+def some(store: Reads, ids: Iterable[bytes]) -> dict[bytes, Invocation]:
     """The records of these ids, where there are any."""
-    found = ((id, _get(store, id)) for id in ids)
-    return {id: record for id, record in found if record is not None}
+    found = store.get_all(map(keys.invocation, ids))
+    return {key[1:]: records.decode_invocation(value) for key, value in found.items()}

@@ -5,14 +5,15 @@ Reads committed rows in a thread, bounded in rows, bytes and time. A state is ch
 """
 
 import time
+from itertools import islice, takewhile
 from typing import Any, Final
 
 from perdure.gateway.console import listing, shapes
+from perdure.gateway.console.source import Reads
 from perdure.journal import keys, records
 from perdure.journal.ids import format_invocation_id
 from perdure.journal.records import Address, Completed, Queued
 from perdure.journal.state_version import state_version
-from perdure.journal.store import Store
 
 EDITABLE_BYTES: Final = 64 << 10  # a larger value is shown in part and cannot be edited in the page
 _MOST_ROWS: Final = 20_000  # of one object's state
@@ -21,6 +22,7 @@ _MOST_SHOWN_BYTES: Final = 4 << 20
 _SCAN_S: Final = 0.3
 _NAMES: Final = 12  # of state keys beside an object in a list
 _MAILBOX: Final = 200
+_BITE: Final = 500  # state keys read at once
 _STATE_STOP: Final = keys.INBOX
 _TIMER_STOP: Final = keys.EXPIRY
 _KINDS: Final = {
@@ -35,29 +37,43 @@ class BadCursor(ValueError):
 
 
 def objects(
-    store: Store, service: str | None, start: bytes | None, limit: int
+    store: Reads, service: str | None, start: bytes | None, limit: int
 ) -> tuple[list[dict[str, Any]], bytes | None]:
     """Objects that have state, in store order (by the key's hash), and where to go on."""
     cursor = start or keys.STATE
     stop_s = time.monotonic() + _SCAN_S
     found: list[dict[str, Any]] = []
     while len(found) < limit and time.monotonic() < stop_s:
-        rows = store.scan(cursor, _STATE_STOP, _NAMES + 1)
-        if not rows:
+        rows = store.scan_keys(cursor, _STATE_STOP, _BITE)
+        index = 0
+        while index < len(rows) and len(found) < limit:
+            address, _ = keys.split_state(rows[index])
+            begin, behind = keys.state_range(address)
+            own = _beginning_with(begin, rows, index)
+            is_cut = index + len(own) == _BITE
+            if is_cut and index > 0 and len(own) <= _NAMES:
+                break  # the next bite begins with it
+            index, cursor = index + len(own), behind
+            if service in (None, address[0]):
+                found.append(_object(address, own))
+        if len(rows) < _BITE and index == len(rows):
             return found, None
-        address, _ = keys.split_state(rows[0][0])
-        begin, cursor = keys.state_range(address)
-        if service in (None, address[0]):
-            own = [key for key, _ in rows if key.startswith(begin)]
-            names = [keys.state_name(key, address) for key in own[:_NAMES]]
-            shown: dict[str, Any] = {"service": address[0], "key": address[1], "names": names}
-            if len(own) > _NAMES:
-                shown["has_more"] = True
-            found.append(shown)
     return found, cursor
 
 
-def read_state(store: Store, address: Address) -> dict[str, bytes] | None:
+def _beginning_with(begin: bytes, rows: list[bytes], index: int) -> list[bytes]:
+    return list(takewhile(lambda key: key.startswith(begin), islice(rows, index, None)))
+
+
+def _object(address: Address, rows: list[bytes]) -> dict[str, Any]:
+    names = [keys.state_name(key, address) for key in rows[:_NAMES]]
+    shown: dict[str, Any] = {"service": address[0], "key": address[1], "names": names}
+    if len(rows) > _NAMES:
+        shown["has_more"] = True
+    return shown
+
+
+def read_state(store: Reads, address: Address) -> dict[str, bytes] | None:
     """The whole state of one object, or None where it has too many keys for a page."""
     rows = store.scan(*keys.state_range(address), _MOST_ROWS + 1)
     if len(rows) > _MOST_ROWS:
@@ -65,7 +81,7 @@ def read_state(store: Store, address: Address) -> dict[str, bytes] | None:
     return {keys.state_name(key, address): value for key, value in rows}
 
 
-def one(store: Store, address: Address) -> dict[str, Any]:
+def one(store: Reads, address: Address) -> dict[str, Any]:
     """State, its version, mailbox, and promises of one object or workflow key."""
     state = read_state(store, address)
     shown: dict[str, Any] = {"service": address[0], "key": address[1]}
@@ -89,7 +105,7 @@ def _values(state: dict[str, bytes]) -> list[dict[str, Any]]:
     return values
 
 
-def mailbox(store: Store, address: Address) -> dict[str, Any]:
+def mailbox(store: Reads, address: Address) -> dict[str, Any]:
     """Who holds the key's lock and who waits for it, in order."""
     rows = store.scan(*keys.inbox_range(address), _MAILBOX + 1)
     queued = [records.decode_inbox_entry(value) for _, value in rows[:_MAILBOX]]
@@ -106,7 +122,7 @@ def mailbox(store: Store, address: Address) -> dict[str, Any]:
     return {"entries": shown, "has_more": len(rows) > _MAILBOX}
 
 
-def _promises(store: Store, address: Address) -> list[dict[str, Any]]:
+def _promises(store: Reads, address: Address) -> list[dict[str, Any]]:
     start, stop = keys.promise_range(address)
     shown = []
     for key, value in store.scan(start, stop, _MOST_SHOWN):
@@ -122,11 +138,10 @@ def _promises(store: Store, address: Address) -> list[dict[str, Any]]:
 
 
 def timers(
-    store: Store, start: bytes | None, limit: int
+    store: Reads, start: bytes | None, limit: int
 ) -> tuple[list[dict[str, Any]], bytes | None]:
     """Timers by due time, soonest first, each with its invocation, and where to go on."""
-    begin = start or store.get(keys.TIMER_LOW_WATER) or keys.timers_from(0)
-    rows = store.scan(begin, _TIMER_STOP, limit)
+    rows = store.scan(start or keys.timers_from(0), _TIMER_STOP, limit)
     split = [keys.split_timer(key) for key, _ in rows]
     found = listing.some(store, {id for _, _, id, _ in split})
     shown = []

@@ -1,35 +1,39 @@
 """A journal as a timeline: each command with the notification that completed it, in JSON. Pure but for
 reading the journal's rows, which happens in a thread.
 
-Entries carry no time of their own; order is by index. Where a real time is known (a sleep's end, a
-child invocation's begin and end) it is told.
+Order is by index. ``at`` and ``until`` tell when a command and its completion were committed, in milliseconds
+since the Unix epoch; entries of older releases have no moment.
 """
 
-from typing import Any, Final
+from collections.abc import Sequence
+from itertools import repeat
+from typing import Any, Final, TypeAlias
 
 from perdure.gateway.console import listing, shapes
+from perdure.gateway.console.source import Reads
 from perdure.journal import entries as e
 from perdure.journal import keys
 from perdure.journal.errors import BadId
 from perdure.journal.ids import parse_invocation_id
-from perdure.journal.store import Store
+
+Timed: TypeAlias = tuple[e.Entry, int | None]  # with the moment of its commit
 
 MOST: Final = 500  # entries of a page
 _MOST_BYTES: Final = 32 << 20  # of segments that one page may decode
 _BITE: Final = 50
 
 
-def read_entries(store: Store, id: bytes, first: int, limit: int) -> tuple[list[e.Entry], bool]:
+def read_entries(store: Reads, id: bytes, first: int, limit: int) -> tuple[list[Timed], bool]:
     """Entries from index ``first`` on, and whether there may be more behind them."""
     start, stop = keys.journal_range(id)
-    found: list[e.Entry] = []
+    found: list[Timed] = []
     size = 0
     while True:
         rows = store.scan(start, stop, _BITE)
         for key, value in rows:
             size += len(value)
-            segment = e.decode_segment(value)
-            found += segment[max(0, first - keys.journal_index(key)) :]
+            segment = e.decode_segment(value)[max(0, first - keys.journal_index(key)) :]
+            found += zip(segment, repeat(e.segment_at_ms(value)), strict=False)
             if len(found) > limit:
                 return found[:limit], True
             if size > _MOST_BYTES:
@@ -39,7 +43,7 @@ def read_entries(store: Store, id: bytes, first: int, limit: int) -> tuple[list[
             return found, False
 
 
-def timeline(store: Store, id: bytes, first: int) -> dict[str, Any]:
+def timeline(store: Reads, id: bytes, first: int) -> dict[str, Any]:
     """One page: ``items``, and ``next`` where there is more."""
     found, is_cut = read_entries(store, id, first, MOST)
     items = pair(found, first)
@@ -54,34 +58,29 @@ def timeline(store: Store, id: bytes, first: int) -> dict[str, Any]:
     return shown
 
 
-def pair(found: list[e.Entry], first: int) -> list[dict[str, Any]]:
+def pair(found: Sequence[Timed], first: int) -> list[dict[str, Any]]:
     """Commands with their completions; notifications of other pages and signals stand alone."""
     items: list[dict[str, Any]] = []
     waiting: dict[int, dict[str, Any]] = {}
     ids: dict[int, dict[str, Any]] = {}
-    for index, entry in enumerate(found, first):
+    for index, (entry, at_ms) in enumerate(found, first):
+        place = {"index": index} if at_ms is None else {"index": index, "at": at_ms}
         if isinstance(entry, e.Completion):
             number, shown = entry.completion_id, shapes.result(entry.result)
             if number in ids:
                 ids.pop(number)["child"] = shown.get("invocation", "")
             elif number in waiting:
-                waiting.pop(number).update(end=index, result=shown, open=False)
+                until = {} if at_ms is None else {"until": at_ms}
+                waiting.pop(number).update(end=index, result=shown, open=False, **until)
             else:
-                items.append(
-                    {
-                        "index": index,
-                        "type": "completion",
-                        "of": number,
-                        "result": shown,
-                        "note": True,
-                    }
-                )
+                alone = {"type": "completion", "of": number, "result": shown, "note": True}
+                items.append(place | alone)
             continue
         if isinstance(entry, e.Signal):
-            items.append(_signal(index, entry))
+            items.append(place | _signal(entry))
             continue
         command = e.plain(entry)
-        item = {"index": index, **describe(command)}
+        item = place | describe(command)
         items.append(item)
         number_of_id = getattr(command, "id_completion_id", None)
         if number_of_id is not None:
@@ -143,7 +142,7 @@ def _call(command: e.Call | e.OneWayCall) -> dict[str, Any]:
     return shown
 
 
-def _signal(index: int, entry: e.Signal) -> dict[str, Any]:
+def _signal(entry: e.Signal) -> dict[str, Any]:
     if entry.signal == e.CANCEL_SIGNAL:
         title = "cancel"
     elif isinstance(entry.signal, int) and entry.signal >= e.FIRST_AWAKEABLE_SIGNAL:
@@ -151,10 +150,10 @@ def _signal(index: int, entry: e.Signal) -> dict[str, Any]:
     else:
         title = str(entry.signal)
     result = shapes.result(entry.result)
-    return {"index": index, "type": "signal", "title": title, "result": result, "note": True}
+    return {"type": "signal", "title": title, "result": result, "note": True}
 
 
-def _children(store: Store, items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _children(store: Reads, items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The invocations that these commands began or attached to, as they are now."""
     ids: dict[bytes, str] = {}
     for item in items:
@@ -168,13 +167,13 @@ def _children(store: Store, items: list[dict[str, Any]]) -> dict[str, dict[str, 
     return {ids[id]: shapes.row(id, record) for id, record in found.items()}
 
 
-def payload_of(store: Store, id: bytes, index: int, limit_bytes: int) -> dict[str, Any] | None:
+def payload_of(store: Reads, id: bytes, index: int, limit_bytes: int) -> dict[str, Any] | None:
     """The value of one entry, or of what it was completed with; None where it has none."""
     found, _ = read_entries(store, id, index, 1)
     if not found:
         return None
     for name in ("value", "parameter", "result"):
-        content = getattr(e.plain(found[0]), name, None)
+        content = getattr(e.plain(found[0][0]), name, None)
         if isinstance(content, e.Value):
             content = content.content
         if isinstance(content, bytes):

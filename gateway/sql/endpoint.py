@@ -12,14 +12,22 @@ from perdure.gateway.sql.failures import QueryRefused
 from perdure.gateway.sql.workers import Workers
 
 _JSON: Final = "application/json"
-_ARROW: Final = "application/vnd.apache.arrow.stream"
+ARROW: Final = "application/vnd.apache.arrow.stream"
 _WHOLE_BYTES: Final = 256 << 10  # an answer up to this size is sent in one piece
 _NO_ENGINE: Final = "Query service not available"
 _RETRY_AFTER_S: Final = "1"
 
 
-class _Body(msgspec.Struct, frozen=True):
+class QueryBody(msgspec.Struct, frozen=True):
+    """``query``: one SQL statement."""
+
     query: str
+
+
+class QueryRows(msgspec.Struct, frozen=True):
+    """Each row by column name, in the order of the columns; what is NULL is left out."""
+
+    rows: list[dict[str, object]]
 
 
 class QueryEndpoint:
@@ -30,7 +38,7 @@ class QueryEndpoint:
         self._size_limit_bytes = size_limit_bytes
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = await json_of(request, self._size_limit_bytes, _Body)
+        body = await json_of(request, self._size_limit_bytes, QueryBody)
         if isinstance(body, web.Response):
             return body
         if self._workers is None:
@@ -38,7 +46,7 @@ class QueryEndpoint:
         as_json = request.headers.get(hdrs.ACCEPT) == _JSON
         pieces = cast(AsyncGenerator[bytes, None], self._workers.run(body.query, as_json))
         async with aclosing(pieces):
-            return await _answer(request, pieces, _JSON if as_json else _ARROW)
+            return await _answer(request, pieces, _JSON if as_json else ARROW)
 
 
 async def _answer(

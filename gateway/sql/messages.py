@@ -28,17 +28,18 @@ class Query(Message, frozen=True, tag=1):
 
 
 class Rows(Message, frozen=True, tag=2):
-    """The answer to ``Scan``, ``Fetch`` and ``Live``."""
+    """The answer to ``Scan``, ``Fetch`` and ``Live``. ``then``: the key to go on with; None: no more."""
 
     rows: list[tuple[bytes, bytes]] = []
     live: list[dict[str, Any]] = []
+    then: bytes | None = None
 
 
 # ---- from the worker -----------------------------------------------------------------------------
 
 
 class Scan(Message, frozen=True, tag=1):
-    """Rows of the store from ``start`` up to ``stop``, at most ``limit``; fewer means: no more."""
+    """Rows of the store from ``start`` up to ``stop``, at most ``limit``."""
 
     start: bytes
     stop: bytes
@@ -47,7 +48,7 @@ class Scan(Message, frozen=True, tag=1):
 
 
 class Fetch(Message, frozen=True, tag=2):
-    """The rows with these keys, where they exist."""
+    """The rows with these keys, where they exist, in this order."""
 
     keys: list[bytes]
 

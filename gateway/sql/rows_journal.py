@@ -1,10 +1,11 @@
 """Rows and columns of `sys_journal` and `sys_journal_events`. Introspection 6.4, 6.5, 7.1 and 7.5.
 
-Entries carry no time on disk: only the first and, once it is over, the last have one. Of the events only
-the newest of each kind is kept, with the invocation's record.
+An entry was appended when its segment was committed. Segments of older releases do not say when; of those
+journals only the first entry and, once it is over, the last have a time. Of the events only the newest of
+each kind is kept, with the invocation's record.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -18,7 +19,14 @@ from perdure.gateway.sql.needs import Need
 from perdure.gateway.sql.rows_invocations import Facts, invocation_ids, invocation_rows
 from perdure.gateway.sql.source import Getter, Source
 from perdure.journal import keys
-from perdure.journal.entries import Completion, Entry, Output, Signal, decode_segment
+from perdure.journal.entries import (
+    Completion,
+    Entry,
+    Output,
+    Signal,
+    decode_segment,
+    segment_at_ms,
+)
 from perdure.journal.ids import format_invocation_id
 from perdure.journal.records import (
     Completed,
@@ -45,12 +53,15 @@ _SERVICE_TYPES: Final = {
 
 
 class _Journal:
-    """One invocation's journal, and its record where that is needed."""
+    """One invocation's journal, and its record where that is needed. ``moments``: by entry, if asked for."""
 
-    def __init__(self, id: bytes, source: Source, facts: Facts) -> None:
+    def __init__(
+        self, id: bytes, source: Source, facts: Facts, moments: Sequence[int | None]
+    ) -> None:
         self.id = id
         self._source = source
         self.facts = facts
+        self.moments = moments
         self._record: Invocation | None = None
 
     @property
@@ -71,25 +82,32 @@ class EntryRow(msgspec.Struct):
 
 def journal_rows(source: Source, need: Need) -> Iterator[list[EntryRow]]:
     facts = Facts(source)
+    looked_at = need.columns | need.tested() | ({need.top.column} if need.top else set())
+    is_timed = "appended_at" in looked_at
     ids = need.among("id")
     if ids is None:
-        journals: Iterable[tuple[bytes, list[Entry]]] = _every_journal(source)
+        journals = _every_journal(source)
     else:
-        journals = ((id, _entries(source, id)) for id in invocation_ids(ids))
-    for id, entries in journals:
-        journal = _Journal(id, source, facts)
+        journals = ((id, _segments(source, id)) for id in invocation_ids(ids))
+    for id, segments in journals:
+        entries: list[Entry] = []
+        moments: list[int | None] = []
+        for value in segments:
+            entries += decode_segment(value)
+            if is_timed:
+                moments += [segment_at_ms(value)] * (len(entries) - len(moments))
+        journal = _Journal(id, source, facts, moments)
         yield [EntryRow(journal, each) for each in name_all(entries)]
 
 
-def _entries(source: Source, id: bytes) -> list[Entry]:
-    parts = source.scan(*keys.journal_range(id))
-    return [entry for part in parts for _, value in part for entry in decode_segment(value)]
+def _segments(source: Source, id: bytes) -> Iterator[bytes]:
+    return (value for part in source.scan(*keys.journal_range(id)) for _, value in part)
 
 
-def _every_journal(source: Source) -> Iterator[tuple[bytes, list[Entry]]]:
+def _every_journal(source: Source) -> Iterator[tuple[bytes, Iterable[bytes]]]:
     rows = (row for part in source.scan(keys.JOURNAL, keys.ACTIVE) for row in part)
     for id, segments in groupby(rows, key=lambda row: row[0][1:25]):
-        yield id, [entry for _, value in segments for entry in decode_segment(value)]
+        yield id, (value for _, value in segments)
 
 
 def _name(row: EntryRow) -> str | None:
@@ -110,7 +128,10 @@ def _raw(row: EntryRow) -> bytes:
 
 
 def _appended_at(row: EntryRow) -> int | None:
-    """Known of what began and what ended the invocation."""
+    """Without a moment of its own, known of what began and what ended the invocation."""
+    at_ms = row.journal.moments[row.named.index]
+    if at_ms is not None:
+        return at_ms
     record = row.journal.record
     if record is None:
         return None

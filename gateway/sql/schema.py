@@ -161,6 +161,12 @@ TABLES: Final[dict[str, Columns]] = {
         "completion_success_value": BYTES,
         **_columns(TEXT, "completion_success_value_utf8 completion_failure"),
     },
+    "partitions": {  # ours: not in the specification
+        "partition_id": U32,
+        **_columns(U64, "start_key end_key"),
+        **_columns(TEXT, "state reason"),
+        **_columns(U64, "epoch position size_bytes open_attempts"),
+    },
     "sys_service": {
         "name": TEXT,
         "revision": U64,

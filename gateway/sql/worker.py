@@ -112,20 +112,28 @@ class PipeSource:
         limit = _FIRST_ROWS
         ticket = self._pipe.ask(Scan(start, stop, limit, keys_only))
         while True:
-            rows = self._pipe.collect(ticket).rows
-            if len(rows) < limit:
+            answer = self._pipe.collect(ticket)
+            rows = answer.rows
+            if answer.then is None:
                 yield rows
                 return
-            start = rows[-1][0] + b"\x00"
+            start = answer.then
             size = sum(len(key) + len(value) for key, value in rows)
-            limit = max(1, min(2 * limit, _MOST_ROWS, limit * _PART_BYTES // size))
+            if size:
+                limit = max(1, min(2 * limit, _MOST_ROWS, len(rows) * _PART_BYTES // size))
             ticket = self._pipe.ask(
                 Scan(start, stop, limit, keys_only)
             )  # read while these are used
             yield rows
 
     def fetch(self, keys: list[bytes]) -> list[Row]:
-        return self._pipe.collect(self._pipe.ask(Fetch(keys))).rows
+        rows: list[Row] = []
+        while True:
+            answer = self._pipe.collect(self._pipe.ask(Fetch(keys)))
+            rows += answer.rows
+            if answer.then is None:
+                return rows
+            keys = keys[keys.index(answer.then) :]
 
     def live(self, table: str) -> Facts:
         if table not in self._live:

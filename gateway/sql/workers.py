@@ -13,8 +13,8 @@ from typing import Final, assert_never
 
 import msgspec
 
-from perdure.actors.engine import Engine
 from perdure.gateway.deployments import Registrar
+from perdure.gateway.inspected import inspection_of
 from perdure.gateway.operator_book import OperatorBook
 from perdure.gateway.settings import Settings
 from perdure.gateway.sql.failures import QueryRefused
@@ -210,11 +210,12 @@ def workers_of(
     registrar: Registrar | None,
     book: OperatorBook | None,
 ) -> Workers | None:
-    """None where no engine of this process stands behind ``runtime``."""
-    if not isinstance(runtime, Engine):
+    """None where ``runtime`` cannot be looked into."""
+    inspection = inspection_of(runtime)
+    if inspection is None:
         return None
     options = QueryOptions(
         timeout_s=settings.admin.query_timeout_ms / 1000,
         memory_bytes=settings.admin.query_memory_limit_bytes,
     )
-    return Workers(Reading(runtime, registrar, book), options)
+    return Workers(Reading(inspection, runtime, registrar, book), options)

@@ -438,13 +438,20 @@ def test_a_purged_journal_is_gone_after_a_crash(hosted: Hosted) -> None:
         await engine.start()
         sent = await engine.send(to(engine, "ok"))
         await engine.attach(sent.invocation_id)
-        assert await engine.journal(sent.invocation_id)
+        entries = await engine.journal(sent.invocation_id)
+        assert entries
+        timed = await engine.journaled(sent.invocation_id) or []
+        assert [each.entry for each in timed] == entries
+        moments = [each.at_ms for each in timed]
+        assert None not in moments
+        assert moments == sorted(moments, key=lambda at_ms: at_ms or 0)
         assert await engine.operate(sent.invocation_id, Op.PURGE_JOURNAL) is OpResult.DONE
         await engine.crash()
         memory = memory.crash()
         engine = new_engine(open_store, hosted)
         await engine.start()
         assert await engine.journal(sent.invocation_id) == []
+        assert await engine.journaled(sent.invocation_id) == []
         assert (await info(engine, sent)).status == "completed"
         await engine.stop()
 

@@ -1,7 +1,8 @@
-"""The shared comparison with two contenders of our own. By hand, not part of the suite:
+"""The shared comparison with contenders of our own. By hand, not part of the suite:
 
     python tests/bench/compare.py --home CACHE --only restate-py,perdure-remote,perdure-asgi
 
+`perdure-processes`: two partitions and one gateway, each a process of its own.
 `perdure-remote`: `perdure up` drives the same hypercorn deployment as the official server does.
 `perdure-asgi`: `perdure up` hosts the same app, on the official SDK, in its own process.
 All other arguments are those of ../shared/bench/compare.py, beside the checkout.
@@ -15,6 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+OURS = ("perdure-remote", "perdure-asgi", "perdure-processes")
+_PROCESSES = "--system processes --partitions 2 --gateways 1"
 BENCH = Path(__file__).resolve().parents[3] / "shared" / "bench"
 
 
@@ -35,15 +38,20 @@ shared_start = compare.start
 
 def start(name: str, home: Path, work: Path, perdure: str) -> Any:
     """One contender, started; ours, or one of the shared script."""
-    if name not in ("perdure-remote", "perdure-asgi"):
+    if name not in OURS:
         return shared_start(name, home, work, perdure)
     contender = compare.Contender(name, work)
     ingress, admin = contender.ingress, contender.admin
-    target = f"{BENCH / 'service.py'}:app" if name == "perdure-asgi" else ""
+    service = BENCH / "service.py"
+    target, more, environ = "", "", {}
+    if name == "perdure-asgi":
+        target = f"{service}:app"
+    elif name == "perdure-processes":
+        target, more, environ = str(service), _PROCESSES, {"PERDURE": "1"}
     command = perdure.format(
         service=target, data=contender.work / "data", ingress=ingress, admin=admin
     )
-    contender.start(shlex.split(command), f"http://127.0.0.1:{admin}/health")
+    contender.start(shlex.split(f"{command} {more}"), f"http://127.0.0.1:{admin}/health", environ)
     if name == "perdure-remote":
         port = compare.free_port()
         hypercorn = [str(home / "venv/bin/hypercorn"), "--worker-class", "uvloop"]

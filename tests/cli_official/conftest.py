@@ -46,8 +46,8 @@ def binary() -> str:
 def runner(admin_url: str, home: Path) -> Restate:
     tool = binary()
 
-    def run(*arguments: str, code: int = 0) -> Done:
-        """Its output, after a check of the exit code."""
+    def run(*arguments: str, code: int = 0, editor: str | None = None) -> Done:
+        """Its output, after a check of the exit code. ``editor``: what it opens files with."""
         environ = {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(home),
@@ -58,6 +58,8 @@ def runner(admin_url: str, home: Path) -> Restate:
             "DO_NOT_TRACK": "1",
             "COLUMNS": "300",
         }
+        if editor is not None:
+            environ["EDITOR"] = environ["VISUAL"] = editor
         ended = subprocess.run(
             [tool, *arguments], capture_output=True, text=True, timeout=PATIENCE_S, env=environ
         )

@@ -1,9 +1,12 @@
 """Acceptance list of the official tool (cli 9): all but invocations and deployments."""
 
 import json
+import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+
+import pytest
 
 from tests.cli_official.conftest import Restate, binary, runner
 from tests.gateway.sql.conftest import Filled
@@ -51,6 +54,62 @@ def test_state_is_read_and_patched(filled: Filled, restate: Restate) -> None:
     assert "Successfully submitted state update." in said
     query = "select value_utf8 as v from state where service_key = 'called' and key = 'value'"
     filled.await_rows(query, [{"v": '"new"'}])
+
+
+@pytest.fixture
+def rival(filled: Filled, tmp_path: Path) -> str:
+    """An editor during whose use somebody else changes the state."""
+    editor = tmp_path / "editor"
+    url = f"{filled.server.admin_url}/services/Box/state"
+    editor.write_text(
+        f"""#!{sys.executable}
+import json, sys, time, urllib.request as http
+URL, TEXT = {url!r}, {{"content-type": "application/json"}}
+
+def theirs():
+    state = {{"version": None, "object_key": "rivals", "new_state": {{"value": list(b'"theirs"')}}}}
+    http.urlopen(http.Request(URL, json.dumps(state).encode(), TEXT)).read()
+    query = "select value_utf8 as v from state where service_key = 'rivals' and key = 'value'"
+    ask = http.Request(URL.replace("services/Box/state", "query"),
+                       json.dumps({{"query": query}}).encode(), TEXT | {{"accept": "application/json"}})
+    while json.load(http.urlopen(ask))["rows"] != [{{"v": '"theirs"'}}]:
+        time.sleep(0.01)
+
+theirs()
+with open(sys.argv[1], "w") as file:
+    json.dump({{"value": "ours"}}, file)
+""",
+        encoding="utf-8",
+    )
+    editor.chmod(0o700)
+    return str(editor)
+
+
+RIVALS = "select value_utf8 as v from state where service_key = 'rivals' and key = 'value'"
+
+
+def test_an_edit_of_a_version_that_is_not_the_latest_changes_nothing(
+    filled: Filled, restate: Restate, rival: str
+) -> None:
+    patch = '[{"op": "add", "path": "/value", "value": "first"}]'
+    restate("kv", "patch", "Box", "rivals", "-p", patch, "-y")
+    filled.await_rows(RIVALS, [{"v": '"first"'}])
+    said = restate("kv", "edit", "Box", "rivals", "-y", editor=rival).said
+    assert "Successfully submitted state update." in said
+    # the next change of the same key is behind it in the key's inbox
+    patch = '[{"op": "add", "path": "/other", "value": 1}]'
+    restate("kv", "patch", "Box", "rivals", "-f", "-p", patch, "-y")
+    other = "select value_utf8 as v from state where service_key = 'rivals' and key = 'other'"
+    filled.await_rows(other, [{"v": "1"}])
+    assert filled.rows(RIVALS) == [{"v": '"theirs"'}]
+
+
+def test_a_forced_edit_wins(filled: Filled, restate: Restate, rival: str) -> None:
+    patch = '[{"op": "add", "path": "/value", "value": "first"}]'
+    restate("kv", "patch", "Box", "rivals", "-f", "-p", patch, "-y")
+    filled.await_rows(RIVALS, [{"v": '"first"'}])
+    restate("kv", "edit", "Box", "rivals", "-f", "-y", editor=rival)
+    filled.await_rows(RIVALS, [{"v": '"ours"'}])
 
 
 def test_state_is_cleared(filled: Filled, restate: Restate) -> None:

@@ -1,8 +1,9 @@
 """Every page shows what it is for, and breaks no rule of its policy while it does."""
 
+import re
 from pathlib import Path
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.console.browsers import Console
 from tests.sdk.endpoint.servers import served
@@ -58,6 +59,63 @@ def test_a_timeline_shows_calls_runs_waits_and_the_output(console: Console) -> N
     expect(lines.filter(has_text="pay").locator("pre")).to_contain_text("receipt")
     page.locator(".child a").first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Counter/tea/add")
+
+
+def test_a_timeline_is_laid_out_in_time(console: Console) -> None:
+    answer = console.ingress.post("/Shop/order", json={"item": "scone", "amount": 1})
+    id = answer.headers["x-restate-id"]
+    page = console.open(f"/ui/invocations/{id}", "Shop/order")
+    lines = page.locator(".timeline > li")
+    expect(lines.locator(".moment time")).to_have_count(lines.count())
+    expect(page.locator(".axis .tick-mark").first).to_have_text("0 ms")
+    starts = [each["x"] for bar in page.locator(".bar").all() if (each := bar.bounding_box())]
+    assert len(starts) == lines.count()
+    assert starts == sorted(starts)
+    sleep = lines.filter(has=page.locator(".kind", has_text="sleep"))
+    expect(sleep.locator(".took")).to_have_text(re.compile(r"^[\d.]+ m?s$"))
+    bar, track = (sleep.locator(each).bounding_box() for each in (".bar", ".track"))
+    assert bar is not None
+    assert track is not None
+    assert bar["width"] > 10, "at least 20 ms of what all of it took"
+    assert bar["x"] + bar["width"] <= track["x"] + track["width"] + 1
+    sleep.locator("summary").focus()
+    page.keyboard.press("Enter")
+    expect(sleep.locator(".inside")).to_contain_text(
+        re.compile(r"Journaled \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \+.*Completed", re.DOTALL)
+    )
+
+
+def test_a_wait_grows_while_one_looks_and_keeps_the_focus(console: Console) -> None:
+    id = console.send("Shop/ship", 1)
+    page = console.open(f"/ui/invocations/{id}", "Shop/ship")
+    sleep = page.locator("[data-open]")
+    sleep.locator("summary").focus()
+    expect(sleep.locator(".took")).to_have_text(re.compile(r"[1-9]\d* s so far"))
+    expect(sleep.locator("summary")).to_be_focused()
+    assert console.admin.patch(f"/invocations/{id}/cancel").is_success
+    expect(page.locator("[data-open]")).to_have_count(0)
+    expect(page.locator('[data-index="1"]')).to_contain_text("never answered")
+    expect(page.locator('[data-index="1"] summary')).to_be_focused()
+
+
+def test_a_journal_of_an_older_release_is_in_its_order(console: Console) -> None:
+    answer = console.ingress.post("/Shop/order", json={"item": "bun", "amount": 1})
+    id = answer.headers["x-restate-id"]
+
+    def before_moments(route: Route) -> None:
+        found = route.fetch()
+        body = found.json()
+        for item in body["items"]:
+            item.pop("at", None)
+            item.pop("until", None)
+        route.fulfill(response=found, json=body)
+
+    console.page.route("**/timeline?*", before_moments)
+    page = console.open(f"/ui/invocations/{id}", "Shop/order")
+    expect(page.locator("#main")).to_contain_text("without moments")
+    expect(page.locator(".axis, .moment")).to_have_count(0)
+    starts = [each["x"] for bar in page.locator(".bar").all() if (each := bar.bounding_box())]
+    assert starts == sorted(set(starts)), "one after the other"
 
 
 def test_a_retry_shows_its_failure_with_the_stack_and_the_next_attempt(console: Console) -> None:

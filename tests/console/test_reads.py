@@ -2,14 +2,14 @@
 
 import asyncio
 import random
+from collections.abc import Iterable
 
 import pytest
 
 from perdure.gateway.console import listing, objects, shapes, timeline
-from perdure.gateway.console.census import KEPT, Count
+from perdure.gateway.console.census import Count
 from perdure.gateway.console.listing import Wanted
 from perdure.gateway.console.meter import Meter
-from perdure.gateway.console.source import decode_head
 from perdure.journal import entries as e
 from perdure.journal import ids, keys, records
 from perdure.journal.attempt import Awaiting, Combinator
@@ -27,6 +27,7 @@ from perdure.journal.records import (
 )
 from perdure.journal.schema import HandlerType
 from perdure.journal.store import MemoryStore, Write, next_group
+from perdure.journal.tally import KEPT, decode_head
 
 DONE = Completed(e.Value(b'"ok"'), 5, 10)
 
@@ -43,8 +44,17 @@ def id_of(number: int, service: str = "Counter") -> bytes:
     return ids.fresh_id(service, key, number, number.to_bytes(12, "big"))
 
 
-def store_of(writes: list[Write]) -> MemoryStore:
-    store = MemoryStore(random.Random(1))
+class Stored(MemoryStore):
+    def scan_keys(self, start: bytes, stop: bytes, limit: int) -> list[bytes]:
+        return [key for key, _ in self.scan(start, stop, limit)]
+
+    def get_all(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        found = ((key, self.get(key)) for key in keys)
+        return {key: value for key, value in found if value is not None}
+
+
+def store_of(writes: list[Write]) -> Stored:
+    store = Stored(random.Random(1))
 
     async def append() -> None:
         await store.append(next_group(store.tail, bytes(16), writes), store.tail)
@@ -117,7 +127,9 @@ def test_a_page_that_shows_all_says_so() -> None:
 
 def test_what_changed_lately_is_found_before_it_is_counted() -> None:
     store = store_of([row(n) for n in range(5)])
-    page = listing.page(store, Wanted(status="completed", limit=1), Count(), [id_of(77), id_of(3)])
+    page = listing.page(
+        store, Wanted(status="completed", limit=1), Count(), [(77, id_of(77)), (3, id_of(3))]
+    )
     assert numbers(page) == [3]
     assert page.cursor is not None  # nobody has counted yet
 
@@ -146,7 +158,7 @@ def test_lately_is_bounded_and_forgets_what_is_gone() -> None:
     lately.note((LIMIT + 4).to_bytes(24, "big"), None)
     newest = lately.newest()
     assert len(newest) == LIMIT - 1
-    assert newest[0] == (LIMIT + 3).to_bytes(24, "big")
+    assert newest[0] == (1, (LIMIT + 3).to_bytes(24, "big"))
     assert lately.completed_count == LIMIT + 5
 
 
@@ -188,19 +200,21 @@ def test_timers_come_in_order_and_say_which_fire_into_nothing() -> None:
 
 def test_commands_are_paired_with_what_completed_them() -> None:
     child = ids.format_invocation_id(id_of(1))
-    journal: list[e.Entry] = [
-        e.Input((), b"1"),
-        e.Call(1, 2, "Counter", "add", "k1", b"1"),
-        e.Sleep(3, 99),
-        e.Completion(1, e.InvocationId(child)),
-        e.Completion(2, e.Value(b"7")),
-        e.Signal(17, e.Value(b"x")),
-        e.Verbatim(e.Run(4, "pay"), b"wire"),
+    journal: list[timeline.Timed] = [
+        (e.Input((), b"1"), 1_000),
+        (e.Call(1, 2, "Counter", "add", "k1", b"1"), 1_002),
+        (e.Sleep(3, 99), 1_002),
+        (e.Completion(1, e.InvocationId(child)), 1_003),
+        (e.Completion(2, e.Value(b"7")), 1_005),
+        (e.Signal(17, e.Value(b"x")), None),
+        (e.Verbatim(e.Run(4, "pay"), b"wire"), None),
     ]
     items = timeline.pair(journal, 0)
     call, sleep, signal, run = items[1], items[2], items[3], items[4]
     assert (call["child"], call["end"], call["open"]) == (child, 4, False)
     assert call["title"] == "Counter/k1/add"
+    assert (call["at"], call["until"]) == (1_002, 1_005)
+    assert ("until" in sleep, "at" in signal, "at" in run) == (False, False, False)
     assert (sleep["open"], sleep["due"]) == (True, 99)
     assert signal["title"] == "awakeable 17"
     assert (run["type"], run["name"], run["open"]) == ("run", "pay", True)
@@ -220,6 +234,18 @@ def test_a_long_journal_comes_in_pages() -> None:
     last = timeline.timeline(store, id, 1_150)
     assert [each["index"] for each in last["items"]] == list(range(1_150, 1_200))
     assert "next" not in last
+
+
+def test_a_timeline_has_moments_from_where_a_new_release_went_on() -> None:
+    id = id_of(1)
+    old = e.encode((e.Input((), b"1"), e.Sleep(1, 99)))
+    new = e.encode_segment((e.Completion(1, e.Void()), e.Output(e.Value(b"2"))), 5_000)
+    store = store_of([(keys.journal(id, 0), old), (keys.journal(id, 2), new)])
+    begin, sleep, output = timeline.timeline(store, id, 0)["items"]
+    assert ("at" in begin, "at" in sleep, sleep["until"]) == (False, False, 5_000)
+    assert (output["index"], output["at"]) == (3, 5_000)
+    (later,) = timeline.timeline(store, id, 3)["items"]
+    assert (later["index"], later["at"]) == (3, 5_000)
 
 
 def test_a_cut_does_not_break_a_character() -> None:

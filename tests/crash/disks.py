@@ -49,7 +49,7 @@ class Disk:
 
 
 @contextmanager
-def disk(scratch: Path) -> Iterator[Disk]:
+def disk(scratch: Path, size_bytes: int = _INNER_BYTES) -> Iterator[Disk]:
     """A fresh disk below ``scratch``. Raises NoDisk where this machine cannot make one."""
     if missing := [tool for tool in _TOOLS if shutil.which(tool) is None]:
         raise NoDisk(f"no {', '.join(missing)} here")
@@ -58,7 +58,7 @@ def disk(scratch: Path) -> Iterator[Disk]:
         try:
             for path, image, size, make in (
                 (outer, scratch / "outer.img", _OUTER_BYTES, ["mkfs.xfs", "-q", "-m", "reflink=1"]),
-                (inner, outer / "disk.img", _INNER_BYTES, ["mkfs.ext4", "-q"]),
+                (inner, outer / "disk.img", size_bytes, ["mkfs.ext4", "-q"]),
             ):
                 with image.open("wb") as file:
                     file.truncate(size)

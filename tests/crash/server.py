@@ -194,6 +194,11 @@ class Server:
             elif name == "Admin":
                 self.admin_url = url.strip().rstrip("/")
 
+    def await_said(self, text: str, times: int = 1) -> None:
+        """Until it has said ``text`` that often since its start. Fails where it ends before."""
+        while self.said.count(text) < times:
+            assert self._read(), f"it ended, and said:\n{self.said}\n{self.log()}"
+
     def _read(self) -> bool:
         """More of its output; False at the end. Fails where it says nothing for too long."""
         ready, _, _ = select.select([self._stdout], [], [], PATIENCE_S)

@@ -6,13 +6,10 @@ it; `CRASH_SEED` sets it, `CRASH_KILLS` the number of kills.
 """
 
 import asyncio
-import json
 import os
 import time
 from pathlib import Path
 from random import Random
-from typing import Any
-from urllib.request import urlopen
 
 import msgspec
 import pytest
@@ -29,23 +26,12 @@ from tests.crash.checkers import (
     share_of_good,
 )
 from tests.crash.server import PROGRAMS, Nursery, Server
-from tests.crash.traffic import History, Traffic
+from tests.crash.traffic import Traffic
+from tests.crash.verdict import END_S, Seen, finish, problems
 
 KILLS = int(os.environ.get("CRASH_KILLS", "50"))
 SEED = int(os.environ.get("CRASH_SEED", "0")) or int.from_bytes(os.urandom(4), "big")
 _START_S = 0.15  # what a start takes about; some kills fall within it
-_END_S = 60.0  # for everything that was accepted to end, after the last fault (P10)
-
-
-class Seen(msgspec.Struct):
-    """All that can be known after the last restart."""
-
-    history: History
-    faults: list[tuple[int, int]]
-    kills: int
-    effects: list[Effect] = []
-    totals: dict[str, int] = {}
-    received: dict[str, list[tuple[str, int]]] = {}
 
 
 async def _kill_again_and_again(server: Server, traffic: Traffic, rng: Random) -> Seen:
@@ -77,32 +63,6 @@ async def _start(server: Server, traffic: Traffic, seen: Seen) -> None:
     traffic.serving.set()
 
 
-async def _finish(server: Server, traffic: Traffic, seen: Seen) -> None:
-    """Read everything back, and wait until nothing runs any more."""
-    deadline = time.monotonic() + _END_S
-    while unfinished := _unfinished(server):
-        assert time.monotonic() < deadline, f"these never end: {unfinished}"
-        await asyncio.sleep(0.05)
-    for key in [*traffic.history.adds, "of-pipelines"]:
-        seen.totals[key] = _get(f"{server.ingress_url}/Counter/{key}/total")
-    for key in traffic.history.sent:
-        items = _get(f"{server.ingress_url}/Receiver/{key}/items")
-        seen.received[key] = [(sender, number) for sender, number in items]
-
-
-def _get(url: str) -> Any:
-    with urlopen(url, timeout=_END_S) as answer:
-        return json.loads(answer.read())
-
-
-def _unfinished(server: Server) -> list[str]:
-    found = []
-    for status in ("scheduled", "pending", "running", "backing-off", "suspended", "paused"):
-        answer = _get(f"{server.admin_url}/invocations?status={status}&limit=10000")
-        found += [f"{each['id']} {each['target']} {status}" for each in answer["invocations"]]
-    return found
-
-
 def _run(tmp_path: Path, flags: tuple[str, ...]) -> Seen:
     rng = Random(SEED)
     effects = tmp_path / "effects"
@@ -118,11 +78,11 @@ def _run(tmp_path: Path, flags: tuple[str, ...]) -> Seen:
             killing.cancel()
         else:
             traffic.stopping = True
-        _, still_running = await asyncio.wait([running], timeout=_END_S)
+        _, still_running = await asyncio.wait([running], timeout=END_S)
         assert not still_running, "work that was accepted never ends: it was lost, or it hangs"
         await running
         seen = await killing
-        await _finish(server, traffic, seen)
+        await finish(server, traffic, seen)
         return seen
 
     with Nursery() as nursery:
@@ -140,22 +100,6 @@ def _run(tmp_path: Path, flags: tuple[str, ...]) -> Seen:
             server.close()
     seen.effects = [Effect(*line.split()) for line in effects.read_text().splitlines()]
     return seen
-
-
-def _problems(seen: Seen) -> list[str]:
-    history = seen.history
-    found = []
-    for key, adds in history.adds.items():
-        found += check_chain(adds, seen.totals[key])
-    if seen.totals["of-pipelines"] != history.pipeline_calls:
-        found.append(f"{seen.totals['of-pipelines']} calls of {history.pipeline_calls} counted")
-    found += check_effects(seen.effects, history.recorded)
-    for key, sent in history.sent.items():
-        found += check_order(seen.received[key], sent)
-    found += check_answers(history.answers)
-    found += check_timers(history.timers)
-    found += check_completions(history.completed, history.found)
-    return found
 
 
 @pytest.mark.parametrize(
@@ -176,7 +120,7 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path: Path, flags: tuple[str,
         f"{len(seen.history.recorded)} recorded, {len(seen.history.timers)} timers, "
         f"{len(seen.history.found)} completions, {sum(map(len, seen.received.values()))} in order"
     )
-    assert _problems(seen) == []
+    assert problems(seen) == []
     assert seen.kills >= KILLS
     assert good >= 9 * (good + bad) / 10
     assert unknown > 0  # else no kill hit a request

@@ -21,6 +21,7 @@ from perdure.journal.requests import (
     Incompatible,
     InvocationInfo,
     Invoke,
+    Journaled,
     NotFound,
     NotReady,
     Op,
@@ -236,6 +237,13 @@ class MemoryRuntime:
     async def journal(self, invocation_id: str) -> list[Entry] | None:
         ids.parse_invocation_id(invocation_id)
         return self.journals.get(invocation_id)
+
+    async def journaled(self, invocation_id: str) -> list[Journaled] | None:
+        """As if an older release had written all but the first entry."""
+        entries = await self.journal(invocation_id)
+        if entries is None:
+            return None
+        return [Journaled(each, None if index else NOW_MS) for index, each in enumerate(entries)]
 
     async def state(self, service: str, key: str) -> dict[str, bytes]:
         return self.states.get((service, key), {})

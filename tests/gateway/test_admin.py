@@ -326,7 +326,8 @@ def test_a_journal_is_shown_entry_by_entry() -> None:
         ]
         found = (await on.admin.get(f"/invocations/{ID}/journal")).json()["entries"]
         assert found == [
-            {"index": 0, "type": "input", "headers": [["a", "b"]], "value": {"base64": "MQ==", "json": 1}},
+            {"index": 0, "type": "input", "at": "2027-01-15T08:00:00.000000000Z", "headers": [["a", "b"]],
+             "value": {"base64": "MQ==", "json": 1}},
             {"index": 1, "type": "set_state", "key": "n", "value": {"base64": "/w=="}, "name": "name"},
             {"index": 2, "type": "completion", "completion_id": 1, "result": {"type": "void"}},
             {"index": 3, "type": "output",

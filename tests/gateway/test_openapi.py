@@ -54,6 +54,20 @@ def resolve(document: Any, reference: str) -> Any:
 # ---- the admin API -------------------------------------------------------------------------------
 
 
+def test_a_query_is_described_with_both_forms_of_its_answer() -> None:
+    document = admin_openapi(ROUTES, "1")
+    query = document["paths"]["/query"]["post"]
+    content = query["requestBody"]["content"]["application/json"]
+    body = resolve(document, content["schema"]["$ref"])
+    assert (body["required"], body["properties"]) == (["query"], {"query": {"type": "string"}})
+    answers = query["responses"]["200"]["content"]
+    assert set(answers) == {"application/json", "application/vnd.apache.arrow.stream"}
+    rows = resolve(document, answers["application/json"]["schema"]["$ref"])
+    assert rows["properties"]["rows"]["items"]["type"] == "object"
+    arrow = answers["application/vnd.apache.arrow.stream"]["schema"]
+    assert (arrow["type"], arrow["format"]) == ("string", "binary")
+
+
 def test_every_route_is_in_the_document_and_nothing_else() -> None:
     document = admin_openapi(ROUTES, "1")
     found = {(method.upper(), path) for path, item in document["paths"].items() for method in item}

@@ -26,7 +26,7 @@ class Clockwork(Machine):
         return answer.schedule
 
     def schedule(self, name: str = "tick") -> Schedule:
-        raw = self.tables.schedule_row(keys.schedule(ids.schedule_id(name)))
+        raw = self.tables.row(keys.schedule(ids.schedule_id(name)))
         assert raw is not None
         return decode_schedule(raw)
 

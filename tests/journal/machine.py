@@ -239,7 +239,7 @@ class Machine:
     def seal(self) -> list[Write]:
         """Close the open group; it is in flight from now on."""
         self.land()
-        self._sealed = writes = self.tables.seal()
+        self._sealed = writes = self.tables.seal(self.now_ms)
         written = [key for key, _ in writes]
         assert len(written) == len(set(written)), "a row is written twice in one group"
         return writes

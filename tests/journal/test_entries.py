@@ -45,7 +45,9 @@ from perdure.journal.entries import (
     Void,
     decode_segment,
     encode,
+    encode_segment,
     is_command,
+    segment_at_ms,
     type_name,
 )
 
@@ -183,3 +185,16 @@ def test_commands_are_told_from_notifications() -> None:
 def test_the_name_of_a_type_is_its_tag() -> None:
     assert type_name(Run(1)) == "run"
     assert type_name(Completion(1, Void())) == "completion"
+
+
+def test_a_segment_carries_the_moment_of_its_commit() -> None:
+    entries = (Run(1, "n"),)
+    segment = encode_segment(entries, 1_700_000_000_000)
+    assert decode_segment(segment) == entries
+    assert segment_at_ms(segment) == 1_700_000_000_000
+
+
+def test_a_segment_of_an_older_release_has_no_moment() -> None:
+    old = msgspec.msgpack.encode([Run(1, "n")])
+    assert decode_segment(old) == (Run(1, "n"),)
+    assert segment_at_ms(old) is None

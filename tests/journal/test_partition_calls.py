@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from perdure.journal import ids
-from perdure.journal.effects import ALREADY_INVOKED, NOT_FOUND
 from perdure.journal.entries import (
     AttachInvocation,
     AttachTarget,
@@ -22,6 +21,7 @@ from perdure.journal.entries import (
 )
 from perdure.journal.events import Deliver, StartAttempt
 from perdure.journal.keys import MAX_TEXT_BYTES
+from perdure.journal.reach import ALREADY_INVOKED, NOT_FOUND
 from perdure.journal.records import INBOXED, RUNNING, Completed, Scheduled, Waiter
 from perdure.journal.schema import Handler
 from tests.journal.machine import ADD, GREET, NOW_MS, RUN, Machine, handler

@@ -1,11 +1,11 @@
 """Requests from outside: new, again, delayed, behind others; attach. Ingress 3, 5 and 8."""
 
 from perdure.journal import keys
-from perdure.journal.effects import ALREADY_INVOKED
 from perdure.journal.entries import Input, Value
 from perdure.journal.events import AwaitEnd, Complete, SetTimer, StartAttempt
 from perdure.journal.keys import TimerKind
 from perdure.journal.mailbox import EMPTY
+from perdure.journal.reach import ALREADY_INVOKED
 from perdure.journal.records import INBOXED, RUNNING, Completed, Scheduled
 from perdure.journal.schema import HandlerType
 from tests.journal.machine import ADD, DAY_MS, GET, GREET, NOW_MS, RUN, Machine, handler

@@ -60,8 +60,8 @@ STATUSES: list[tuple[records.Status, str]] = [
 
 YOUNG = Invocation("Counter", "add", "alice", HandlerType.EXCLUSIVE, Running(), 1, 2, 3, "ingress")
 YOUNG_HEX = (
-    "dc001ba7436f756e746572a3616464a5616c696365a94578636c757369766591a772756e6e696e670102"
-    "03a7696e67726573730101000090c0c000000000c0c0c0a000c0c0"
+    "dc001ca7436f756e746572a3616464a5616c696365a94578636c757369766591a772756e6e696e670102"
+    "03a7696e67726573730101000090c0c000000000c0c0c0a000c0c000"
 )
 OLD = Invocation(
     "Counter",
@@ -91,12 +91,13 @@ OLD = Invocation(
     6,
     ID,
     "00-t-s-01",
+    15,
 )
 OLD_HEX = (
-    "dc001ba7436f756e746572a3616464a5616c696365a94578636c757369766591a772756e6e696e670102"
+    "dc001ca7436f756e746572a3616464a5616c696365a94578636c757369766591a772756e6e696e670102"
     "03a7696e6772657373040506079193c418000102030405060708090a0b0c0d0e0f101112131415161708"
     "09a1690a0b0c0d0e96cd01f4a26e6fa5747261636501a473746570a372756ea173a16ca46470"
-    "5f3106c418000102030405060708090a0b0c0d0e0f1011121314151617a930302d742d732d3031"
+    "5f3106c418000102030405060708090a0b0c0d0e0f1011121314151617a930302d742d732d30310f"
 )
 
 PROMISES: list[tuple[Promise, str]] = [
@@ -129,6 +130,11 @@ def test_every_status_has_its_bytes_written_down() -> None:
 def test_an_invocation_has_these_bytes_for_ever(invocation: Invocation, stored: str) -> None:
     assert encode(invocation).hex() == stored
     assert decode_invocation(bytes.fromhex(stored)) == invocation
+
+
+def test_an_invocation_of_before_there_was_a_keep_is_read() -> None:
+    older = "dc001b" + YOUNG_HEX.removeprefix("dc001c").removesuffix("00")
+    assert decode_invocation(bytes.fromhex(older)) == YOUNG
 
 
 def test_every_field_of_an_invocation_is_in_the_written_bytes() -> None:

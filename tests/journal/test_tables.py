@@ -258,10 +258,10 @@ def test_what_is_not_on_disk_yet_is_listed_with_its_newest_state() -> None:
 def test_only_one_group_is_in_flight() -> None:
     m = Machine()
     m.request(GREET)
-    m.tables.seal()
+    m.tables.seal(m.now_ms)
     m.request(GREET)
     with pytest.raises(AssertionError, match="one group"):
-        m.tables.seal()
+        m.tables.seal(m.now_ms)
 
 
 def test_a_hole_in_a_journal_is_noticed() -> None:
@@ -308,12 +308,12 @@ def test_the_rows_of_a_counter_call_are_those_of_the_worked_example() -> None:
     m.request(ADD, "alice", body=b"1", id=ID, waits=True)
     m.burst(ID, GetEagerState("count", None), SetState("count", b"1"))
     begun = {k.hex(): None if v is None else v.hex() for k, v in m.commit()}
-    head = "dc001ba7436f756e746572a3616464a5616c696365a94578636c7573697665"
+    head = "dc001ca7436f756e746572a3616464a5616c696365a94578636c7573697665"
     assert begun == {
         "10" + b"last-arrival".hex(): "0000000000000001",
         "20" + ID.hex(): head + "91a772756e6e696e67cf0000018bcfe56800cf0000018bcfe5680007"
-        "a7696e67726573730303010190c0c0ce05265c00ce05265c000000c0c0c0a000c0c0",
-        "21" + ID.hex() + "00000000": "9393a5696e70757490c40131"
+        "a7696e67726573730303010190c0c0ce05265c00ce05265c000000c0c0c0a000c0c000",
+        "21" + ID.hex() + "00000000": "0000018bcfe568009393a5696e70757490c40131"
         "94af6765745f65616765725f7374617465a5636f756e74c0a0"
         "94a97365745f7374617465a5636f756e74c40131a0",
         "22" + ID.hex(): "",
@@ -326,8 +326,8 @@ def test_the_rows_of_a_counter_call_are_those_of_the_worked_example() -> None:
         "20" + ID.hex(): head
         + "94a9636f6d706c6574656492a576616c7565c40131cf0000018bcfe56800cf0000018bd50bc400"
         "cf0000018bcfe56800cf0000018bcfe5680007"
-        "a7696e67726573730404010190c0c0ce05265c00ce05265c000000c0c0c0a000c0c0",
-        "21" + ID.hex() + "00000003": "9193a66f757470757492a576616c7565c40131a0",
+        "a7696e67726573730404010190c0c0ce05265c00ce05265c000000c0c0c0a000c0c000",
+        "21" + ID.hex() + "00000003": "0000018bcfe568009193a66f757470757492a576616c7565c40131a0",
         "22" + ID.hex(): None,
         "31" + ALICE + "0000000000000001": None,
         "41" + "0000018bd50bc400" + "01" + ID.hex(): "",

@@ -1,6 +1,7 @@
-// One invocation: what it is, what can be done, and its journal as a timeline.
+// One invocation: what it is, what can be done, and its journal as a timeline in time.
 
 import { confirm, empty, facts, failure, fill, h, link, payload, result, status, target, toast, when } from "/ui/dom.js";
+import { Axis, percent, precise, Scale } from "/ui/moments.js";
 import { OPERATIONS, operate } from "/ui/invocations.js";
 import { call } from "/ui/net.js";
 import { go } from "/ui/app.js";
@@ -43,17 +44,21 @@ class View {
     const row = await this.place.get(path);
     this.isOver = row.status === "completed";
     const items = [];
-    let next = 0;
+    let next = 0, now = 0;
     for (let page = 0; page < this.pages && next !== undefined; page++) {
       const found = await this.place.get(`${path}/timeline?from=${next}`);
       items.push(...found.items);
       next = found.next;
+      now = found.now; // the server's clock, as all moments are
     }
-    const now = JSON.stringify([row, items]);
-    if (now === this.drawn) return; // keeps what a reader has selected
-    this.drawn = now;
-    this.drawHead(row);
-    this.drawLines(row, items, next);
+    if (this.isOver) for (const item of items) if (item.open) Object.assign(item, { open: false, isForsaken: true });
+    const seen = JSON.stringify([row, items]);
+    if (seen !== this.drawn) { // else it keeps what a reader has selected
+      this.drawn = seen;
+      this.drawHead(row);
+      this.drawLines(row, items, next);
+    }
+    this.lay(now);
   }
 
   drawHead(row) {
@@ -84,21 +89,41 @@ class View {
   }
 
   drawLines(row, items, next) {
+    this.bars = [];
+    this.axis = null;
     if (!items.length) return fill(this.lines, empty("There is no journal.", "Its retention is over, or it was purged."));
-    const last = Math.max(...items.map((each) => Math.max(each.index, each.end || 0)), 1);
+    this.scale = new Scale(row, items);
+    if (this.scale.isTimed) this.axis = new Axis(this.scale);
+    const focused = this.lines.contains(document.activeElement) && document.activeElement.closest("li");
+    this.list = h("ol.timeline", { "aria-label": "Journal entries in order", "data-timed": this.scale.isTimed || null }, items.map((item) => this.line(item)));
     fill(this.lines,
-      h("ol.timeline", { "aria-label": "Journal entries in order" }, items.map((item) => this.line(item, last, row))),
+      this.axis ? this.axis.node : h("p.muted.small", null, "An older release wrote this journal, without moments: the bars are in journal order."),
+      this.list,
       next !== undefined ? h("p", null, h("button", { type: "button", onclick: () => this.place.attempt(async () => { this.pages = Math.min(this.pages + 1, MOST_PAGES); await this.refresh(); }) }, "More entries")) : null,
       this.isOver ? null : h("p.muted.small", null, "It is not over: more may come."));
+    const again = focused && this.list.querySelector(`[data-index="${focused.dataset.index}"] summary`);
+    if (again && document.activeElement === document.body) again.focus({ preventScroll: true });
   }
 
-  line(item, last, row) {
-    const bar = h("i.bar");
-    const end = item.open ? last + 0.6 : item.end === undefined ? item.index + 0.6 : item.end;
-    bar.style.setProperty("--from", `${(100 * item.index) / (last + 1)}%`);
-    bar.style.setProperty("--size", `${(100 * Math.max(end - item.index, 0.6)) / (last + 1)}%`);
+  /** Bars, ticks and what is still growing, as it is at ``now``. */
+  lay(now) {
+    if (this.axis) this.list.style.setProperty("--step", this.axis.lay(now));
+    for (const { item, bar, took } of this.bars) {
+      const place = this.scale.place(item, now);
+      bar.hidden = place === null;
+      bar.style.setProperty("--from", percent(place ? place[0] : 0));
+      bar.style.setProperty("--size", percent(place ? place[1] : 0));
+      if (this.scale.isTimed) took.textContent = this.scale.took(item, now);
+    }
+  }
+
+  line(item) {
+    const bar = h("i.bar"), length = h("span.took");
+    this.bars.push({ item, bar, took: length });
+    const times = this.scale.isTimed ? this.scale.lines(item) : [];
     const more = (index) => () => this.whole(index);
     const body = [
+      times.length ? part("When", times) : null,
       item.payload ? part(item.type === "input" ? "Input" : item.type === "set_state" ? "New value" : "Argument", payload(item.payload, more(item.index))) : null,
       item.given ? part("With", result(item.given, more(item.index))) : null,
       item.result ? part(item.type === "output" ? "Output" : "Result", result(item.result, more(item.end || item.index))) : null,
@@ -110,11 +135,13 @@ class View {
     const head = [
       h("span.index", null, item.index), h("span.kind", null, WORDS[item.type] || item.type.replaceAll("_", " ")),
       h("span.name", null, item.name ? h("b", null, item.name, " ") : null, item.title || null, item.of ? `of completion ${item.of}` : null,
-        item.due ? h("span.muted", null, " ", when(item.due)) : null, gist(item),
-        item.result && item.result.failure ? h("span.bad", null, " failed") : null, item.open ? h("span.waiting", null, " waiting") : null),
-      h("span.track", { "aria-hidden": "true" }, bar),
+        item.due ? h("span.muted", null, " ", item.open === false ? ["until ", this.scale.clock(item.due)] : when(item.due)) : null, gist(item),
+        item.result && item.result.failure ? h("span.bad", null, " failed") : null, item.open ? h("span.waiting", null, " waiting") : null,
+        item.isForsaken ? h("span.muted", null, " never answered") : null),
+      this.scale.isTimed ? this.scale.moment(item) : null,
+      h("span.span", null, h("span.track", { "aria-hidden": "true" }, bar), length),
     ];
-    const line = h("li", { "data-group": GROUPS[item.type] || "state", "data-open": item.open || null, "data-bad": Boolean(item.result && item.result.failure) || null });
+    const line = h("li", { "data-group": GROUPS[item.type] || "state", "data-index": item.index, "data-open": item.open || null, "data-bad": Boolean(item.result && item.result.failure) || null });
     const details = h("details", { open: this.opened.has(item.index), ontoggle: () => (details.open ? this.opened.add(item.index) : this.opened.delete(item.index)) },
       h("summary", null, head), h("div.inside", null, body.length ? body : h("span.muted", null, "nothing more")));
     line.append(details);
@@ -154,7 +181,7 @@ function brief(value, most) {
 
 const part = (title, content) => h("div.part", null, h("h3", null, title), content);
 
-const took = (child) => (child.completed ? `${(child.completed - child.created).toLocaleString("en-US")} ms` : "");
+const took = (child) => (child.completed ? precise(child.completed - child.created) : "");
 
 function lastFailure(row) {
   const note = row.last_failure;

@@ -26,7 +26,7 @@ function draw(now, before) {
     tiles(now, before),
     now.invocations ? states(now.invocations) : null,
     now.invocations ? byService(now.invocations) : null,
-    h("div.columns", null, partitions(now), tree(now.actors)),
+    h("div.columns", null, partitions(now), now.actors ? tree(now.actors) : null),
   ];
 }
 

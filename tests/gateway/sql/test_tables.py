@@ -185,13 +185,24 @@ def test_raw_is_the_message_of_the_service_protocol(filled: Filled, sql: Sql) ->
     assert row == {"raw": "72050a03227622", "raw_length": 7}
 
 
-def test_the_first_and_the_last_entry_have_a_time(filled: Filled, sql: Sql) -> None:
-    rows = sql(
-        "select j.index, j.appended_at = i.created_at as first, j.appended_at = i.completed_at as last "
-        "from sys_journal j join sys_invocation i on i.id = j.id "
-        f"where j.id = '{filled.ids['done']}' and j.appended_at is not null order by j.index"
-    )
-    assert (rows[0]["first"], rows[-1]["last"]) == (True, True)
+def test_every_entry_has_the_moment_at_which_it_was_appended(filled: Filled, sql: Sql) -> None:
+    for name in ("done", "chain", "suspended"):
+        rows = sql(
+            "select j.index, j.appended_at, j.appended_at >= i.created_at as after "
+            "from sys_journal j join sys_invocation i on i.id = j.id "
+            f"where j.id = '{filled.ids[name]}' order by j.index"
+        )
+        assert {row["after"] for row in rows} == {True}, rows
+        moments = [row["appended_at"] for row in rows]
+        assert moments == sorted(moments)
+
+
+def test_entries_are_found_by_when_they_were_appended(filled: Filled, sql: Sql) -> None:
+    among = f"from sys_journal where id = '{filled.ids['chain']}'"
+    last = one(sql, f"select max(appended_at) as at {among}")["at"]
+    later = one(sql, f"select count(*) as n {among} and appended_at > '{last}'")["n"]
+    until = one(sql, f"select count(*) as n {among} and appended_at <= '{last}'")["n"]
+    assert (later, until) == (0, one(sql, f"select count(*) as n {among}")["n"])
 
 
 def test_all_journals_are_read_where_no_id_is_asked_for(sql: Sql) -> None:

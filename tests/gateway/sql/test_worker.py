@@ -102,7 +102,7 @@ def test_a_scan_goes_on_behind_the_last_row_and_asks_ahead() -> None:
     assert first.keys_only
     rows = [(b"\x30" + bytes(8) + b"\x00\x01S\x00\x01" + bytes([97 + i % 26]) + b"%03d" % i, b"")
             for i in range(first.limit)]  # fmt: skip
-    worker.say(Rows(rows))
+    worker.say(Rows(rows, then=rows[-1][0] + b"\x00"))
     second = worker.next()
     assert isinstance(second, Scan)
     assert second.start == rows[-1][0] + b"\x00"

@@ -1,0 +1,97 @@
+"""What is read of a running engine: one invocation, a list of them, journals and the state of keys.
+
+Changes nothing. Readers outside see only what no crash can take back; long reads run beside the loop.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+
+from perdure.actors.describe import describe, matches
+from perdure.actors.partition import Partition
+from perdure.journal import keys, records
+from perdure.journal.entries import Entry, decode_segment, segment_at_ms
+from perdure.journal.ids import parse_invocation_id
+from perdure.journal.records import Completed, Invocation
+from perdure.journal.requests import Filter, InvocationInfo, Journaled
+
+_SCAN_CHUNK = 1_000
+
+
+class Looking(ABC):
+    """The part of ``Runtime`` that reads."""
+
+    @abstractmethod
+    def _running(self) -> Partition:
+        """Raises StoreFailed."""
+
+    async def invocation(self, invocation_id: str) -> InvocationInfo | None:
+        id = parse_invocation_id(invocation_id)
+        partition = await self._durable()
+        record = partition.tables.invocation(id)
+        return None if record is None else describe(id, record, partition.attempts.awaiting(id))
+
+    async def _durable(self) -> Partition:
+        """For readers outside: nothing is shown that a crash could still take back."""
+        partition = self._running()
+        await partition.commits.flush()
+        return partition
+
+    async def journal(self, invocation_id: str) -> list[Entry] | None:
+        id = parse_invocation_id(invocation_id)
+        tables = (await self._durable()).tables
+        return None if tables.invocation(id) is None else tables.entries(id)
+
+    async def journaled(self, invocation_id: str) -> list[Journaled] | None:
+        id = parse_invocation_id(invocation_id)
+        partition = await self._durable()
+        if partition.tables.invocation(id) is None:
+            return None
+        return [
+            Journaled(entry, segment_at_ms(value))
+            for _, value in partition.store.scan(*keys.journal_range(id))
+            for entry in decode_segment(value)
+        ]
+
+    async def state(self, service: str, key: str) -> dict[str, bytes]:
+        return dict((await self._durable()).tables.state((service, key)))
+
+    async def invocations(self, filter: Filter) -> list[InvocationInfo]:
+        found: list[tuple[bytes, Invocation]] = []
+        async for id, record in self._iter_invocations():
+            if matches(record, filter):
+                found.append((id, record))
+                if len(found) >= filter.limit:
+                    break
+        found.sort(key=lambda each: -each[1].created_at_ms)
+        awaiting = self._running().attempts.awaiting
+        return [describe(id, record, awaiting(id)) for id, record in found]
+
+    def unfinished(self) -> list[InvocationInfo]:
+        """Every invocation that is not over, at once; for explanations in tests."""
+        partition = self._running()
+        records_now = dict(partition.tables.pending_invocations())
+        for key, value in partition.store.scan(keys.INVOCATION, keys.JOURNAL):
+            records_now.setdefault(key[1:], records.decode_invocation(value))
+        return [
+            describe(id, record, partition.attempts.awaiting(id))
+            for id, record in records_now.items()
+            if record is not None and not isinstance(record.status, Completed)
+        ]
+
+    async def _iter_invocations(self) -> AsyncIterator[tuple[bytes, Invocation]]:
+        """Every record once: those not on disk yet, then the rows, read beside the loop."""
+        partition = await self._durable()
+        pending = dict(partition.tables.pending_invocations())
+        for id, record in pending.items():
+            if record is not None:
+                yield id, record
+        start, stop = keys.INVOCATION, keys.JOURNAL
+        while True:
+            rows = await asyncio.to_thread(partition.store.scan, start, stop, _SCAN_CHUNK)
+            for key, value in rows:
+                if key[1:] not in pending:
+                    yield key[1:], records.decode_invocation(value)
+            if len(rows) < _SCAN_CHUNK:
+                return
+            start = rows[-1][0] + b"\x00"

@@ -1,0 +1,251 @@
+"""The workers of `perdure up --system processes`: what a partition's and a gateway's process run.
+
+Each is put together of parts that the embedded system has in one process. Who starts them, and when:
+gateway/up_processes.py; who keeps them alive: actors/processes.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from perdure.actors.clock import clock_of
+from perdure.actors.engine import Engine
+from perdure.actors.inspector import Inspector
+from perdure.actors.plane.cluster import Cluster
+from perdure.actors.plane.links import Links
+from perdure.actors.plane.remote import RemotePartition
+from perdure.actors.plane.server import PlaneServer
+from perdure.actors.processes.messages import Peer
+from perdure.actors.processes.status import ProcessTree
+from perdure.actors.processes.worker import Start, StartRefused, Tree
+from perdure.actors.registry import Registry
+from perdure.actors.watchdog import Watchdog
+from perdure.describe import describe
+from perdure.embedded import System, flatten
+from perdure.gateway import server
+from perdure.gateway.deployments import Registrar
+from perdure.gateway.hosted import HostedApps
+from perdure.gateway.operator_book import BookFile, OperatorBook
+from perdure.gateway.registry_everywhere import ClusterDeployments, Follower, Leader, SameStart
+from perdure.gateway.remote import Remote
+from perdure.gateway.settings import Settings, SettingsError
+from perdure.gateway.targets import Loaded, load_all
+from perdure.gateway.tracing_setup import attach, make_spans
+from perdure.gateway.up import (
+    GC_THRESHOLDS,
+    SWITCH_INTERVAL_S,
+    Opener,
+    allow_many_files,
+    engine_options,
+)
+from perdure.journal.inspecting import answer_bytes
+from perdure.journal.placement import Placement
+from perdure.journal.requests import Runtime
+
+log = logging.getLogger("perdure.up")
+
+PARTITION: Final = "partition"
+GATEWAY: Final = "gateway"
+_REGISTRY_CHANGED: Final = b"registry"
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """What every worker has from `perdure up`. ``seed``, ``moment_ms``: see SameStart."""
+
+    settings: Settings
+    targets: list[str]
+    seed: bytes
+    moment_ms: int
+
+
+encode_orders = msgspec.msgpack.Encoder().encode
+_decode_orders = msgspec.msgpack.Decoder(Orders).decode
+
+
+class _Process:
+    """What both kinds have: the user's code, the settings, the registry."""
+
+    def __init__(self, start: Start) -> None:
+        orders = _decode_orders(start.payload)
+        self.me = start
+        self.settings = orders.settings
+        try:
+            self.loaded: Loaded = load_all(orders.targets)
+            self.remote = Remote(self.settings)
+        except SettingsError as error:
+            raise StartRefused(str(error)) from error
+        self.apps = HostedApps(self.loaded.apps)
+        self.same = SameStart(orders.seed, orders.moment_ms, clock_of(_loop()).now_ms)
+        self._is_current = False  # with the registry, as it was when the tree began to tell changes
+        self._slow = Watchdog(self.settings.engine.slow_handler_warning_ms / 1000)
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        allow_many_files()
+
+    def began(self) -> None:
+        self.same.over()
+        self._slow.start()
+        gc.set_threshold(*GC_THRESHOLDS)
+
+    async def follow(self, registrar: Registrar) -> None:
+        """What was told before we were up was told to others alone, but it is in the file."""
+        if isinstance(registrar, Follower):
+            await registrar.reload()
+        self._is_current = True
+
+    async def ended(self) -> None:
+        self._slow.stop()
+        await self.apps.close()
+
+
+class PartitionWorker(_Process):
+    """One engine on its own store, reached over a socket by gateways and other partitions."""
+
+    def __init__(self, start: Start) -> None:
+        super().__init__(start)
+        settings = self.settings
+        self._placement = Placement(start.index, settings.partitions)
+        self._system = System(
+            self.loaded.services,
+            open_store=Opener(settings, self._placement),
+            defaults=settings.defaults(),
+            options=engine_options(settings),
+            threads=settings.handlers.threads,
+            remote=self.remote.options,
+            placement=self._placement,
+        )
+        self._spans = make_spans(settings.tracing)
+        if self._spans is not None:
+            attach(self._spans, self._system)
+        self._registrar = self.remote.registrar(self.same.now_ms, self.same.random_bytes, Follower)
+
+    async def start(self, tree: Tree) -> dict[str, str]:
+        try:
+            await self._system.start(self._prepare)
+        except SettingsError as error:
+            raise StartRefused(str(error)) from error
+        engine = self._system.engine
+        self._server = PlaneServer(
+            self.me.name,
+            self.me.epoch,
+            engine=engine,
+            receiver=engine.exchange,
+            inspect=partial(answer_bytes, Inspector(engine)),
+        )
+        await self._server.listen(Path(self.me.socket))
+        self.began()
+        return {"fsync_us": f"{engine.store.fsync_us:.0f}"}
+
+    async def _prepare(self, engine: Engine) -> None:
+        self._registrar.start(engine, engine.services())
+        await self.apps.deploy(self._registrar)
+        self._links = Links(engine.exchange, self._placement, self.me.epoch)
+        engine.exchange.carry = self._links.forward
+
+    async def introduced(self, peers: tuple[Peer, ...]) -> None:
+        if not self._is_current:
+            await self.told(_REGISTRY_CHANGED)
+        for peer in peers:
+            if peer.kind == PARTITION and peer.index != self.me.index:
+                self._links.introduce(peer.index, Path(peer.socket), peer.epoch)
+
+    async def told(self, body: bytes) -> None:
+        assert body == _REGISTRY_CHANGED
+        await self.follow(self._registrar)
+        self._server.registry_changed()
+
+    async def stop(self) -> None:
+        await self._server.close()
+        await self._links.close()
+        await self._system.stop()
+        await self.ended()
+        if self._spans is not None:
+            self._spans.close()
+
+
+class ProcessesRuntime(Cluster):
+    """``Runtime`` over all partitions, and the tree of processes around it."""
+
+    tree: Tree
+
+    async def process_tree(self) -> ProcessTree:
+        return await self.tree.status()
+
+
+class GatewayWorker(_Process):
+    """The ingress; the first one has the admin API, too, and writes what operators change."""
+
+    def __init__(self, start: Start) -> None:
+        super().__init__(start)
+        settings = self.settings
+        self._is_first = start.index == 0
+        definitions, _ = flatten(self.loaded.services)
+        services = [describe(each, settings.defaults()) for each in definitions]
+        registry = Registry(services)
+        self._in_process = {each.name: each for each in services}
+        self._partitions = [
+            RemotePartition(index, registry) for index in range(settings.partitions)
+        ]
+        self._cluster = ProcessesRuntime(
+            self._partitions,
+            registry,
+            now_ms=clock_of(_loop()).now_ms,
+            random_bytes=os.urandom,
+        )
+        self._deployments = ClusterDeployments(self._cluster, registry, self.remote.options)
+        kind = Leader if self._is_first else Follower
+        self._registrar = self.remote.registrar(self.same.now_ms, self.same.random_bytes, kind)
+
+    async def start(self, tree: Tree) -> dict[str, str]:
+        self._cluster.tree = tree
+        settings, registrar = self.settings, self._registrar
+        try:
+            registrar.start(self._deployments, self._in_process)
+            await self.apps.deploy(registrar)
+            book = None
+            if isinstance(registrar, Leader):
+                registrar.tell_all = partial(tree.broadcast, _REGISTRY_CHANGED)
+                await registrar.settle()
+                book = OperatorBook(BookFile(settings.data))
+            listeners = server.listen(settings, is_shared=True, with_admin=self._is_first)
+            runtime: Runtime = self._cluster
+            self._gateway = await server.start(runtime, settings, registrar, book, listeners)
+        except SettingsError as error:
+            raise StartRefused(str(error)) from error
+        self.began()
+        services = [
+            f"{each.type.value:<14} {name}: {', '.join(each.handlers)}"
+            for name, each in sorted(self._cluster.services().items())
+        ]
+        return {
+            "ingress": self._gateway.ingress_url,
+            "admin": self._gateway.admin_url,
+            "services": "\n".join(services),
+        }
+
+    async def introduced(self, peers: tuple[Peer, ...]) -> None:
+        if not self._is_current:
+            await self.told(_REGISTRY_CHANGED)
+        for peer in peers:
+            if peer.kind == PARTITION:
+                self._partitions[peer.index].introduce(Path(peer.socket), peer.epoch)
+
+    async def told(self, body: bytes) -> None:
+        assert body == _REGISTRY_CHANGED
+        await self.follow(self._registrar)
+
+    async def stop(self) -> None:
+        await self._gateway.stop()
+        await self._cluster.close()
+        await self._deployments.deployments.close()
+        await self.ended()
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
