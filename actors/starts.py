@@ -5,7 +5,6 @@ Pure, but for reading the tables. Rules: service protocol 5.3, 5.4.
 
 from perdure.actors.registry import Place
 from perdure.journal.attempt import Start
-from perdure.journal.ids import format_invocation_id
 from perdure.journal.records import Invocation
 from perdure.journal.schema import Handler
 from perdure.journal.tables import Tables
@@ -19,7 +18,7 @@ def make_start(tables: Tables, id: bytes, record: Invocation, place: Place, now_
     if place.protocol_version:
         state, complete = _cut(state, complete)
     return Start(
-        format_invocation_id(id),
+        id,
         record.attempt,
         place.handler,
         record.key or "",

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from perdure.gateway.admin_answers import error, json_answer, json_of
 from perdure.gateway.settings import SettingsError
-from perdure.gateway.versions import OtherCode, Versions
+from perdure.gateway.versions import NotEverywhere, OtherCode, Versions
 
 _Operation: TypeAlias = Callable[..., Awaitable[web.Response]]
 
@@ -43,4 +43,6 @@ class CodeOperations:
             return error(409, str(e))
         except SettingsError as e:
             return error(400, str(e))
+        except NotEverywhere as e:
+            return error(503, str(e))
         return json_answer(deployed, 201 if deployed.is_new else 200)

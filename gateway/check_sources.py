@@ -4,15 +4,14 @@ Reads only. What is made of them: gateway/checking.py.
 """
 
 import heapq
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from perdure.gateway import stored
 from perdure.gateway.checking import Candidate
 from perdure.gateway.cli import Failure, NotFound
-from perdure.gateway.cli_http import admin, error_text, failure, json_of, request
+from perdure.gateway.cli_http import admin, query_rows
 from perdure.gateway.deployment_uri import IN_PROCESS, is_version
 from perdure.gateway.registry_file import RegistryFile
 from perdure.journal import keys, recording, records
@@ -63,10 +62,10 @@ def _is_ours(uri: str) -> bool:
 def from_server(url: str, completed: int) -> Iterator[Candidate]:
     """All that are unfinished, and the newest ``completed`` ones. Raises Failure."""
     homes = _homes_of_server(url)
-    for row in _query(url, _UNFINISHED):
+    for row in query_rows(url, _UNFINISHED):
         yield from _candidate(url, homes, row["id"], is_completed=False)
     if completed:
-        for row in _query(url, _COMPLETED.format(completed)):
+        for row in query_rows(url, _COMPLETED.format(completed)):
             yield from _candidate(url, homes, row["id"], is_completed=True)
 
 
@@ -87,24 +86,6 @@ def _homes_of_server(url: str) -> Homes:
         )
         for each in admin("GET", url, "/deployments")["deployments"]
     )
-
-
-def _query(url: str, query: str) -> list[dict[str, Any]]:
-    response = request(
-        "POST",
-        url,
-        "/query",
-        content=json.dumps({"query": query}).encode(),
-        headers={"content-type": "application/json", "accept": "application/json"},
-        read_timeout_s=None,
-    )
-    if not response.is_success:
-        raise failure(response, error_text(response, url))
-    found = json_of(response, url)
-    rows = found.get("rows") if isinstance(found, dict) else None
-    if not isinstance(rows, list):
-        raise Failure(f"{url} did not answer with rows; is it a Perdure server?")
-    return rows
 
 
 # ---- a data directory ----------------------------------------------------------------------------

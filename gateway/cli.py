@@ -159,9 +159,7 @@ def up(
         raise click.UsageError("--reload and --versions need a TARGET: there is no code without")
     if reloads and keeps_versions:
         raise click.UsageError("--reload replaces code, and --versions keeps it; choose one")
-    run = importlib.import_module(
-        f"perdure.gateway.{_server(settings, reloads, keeps_versions)}"
-    ).run
+    run = importlib.import_module(f"perdure.gateway.{_server(settings, reloads)}").run
     logs.configure(settings.log)
     try:
         if keeps_versions:
@@ -174,12 +172,10 @@ def up(
         raise Failure(str(e)) from e
 
 
-def _server(settings: Settings, reloads: bool, keeps_versions: bool) -> str:
+def _server(settings: Settings, reloads: bool) -> str:
     """The module that serves."""
     if settings.system is SystemKind.PROCESSES:
-        if reloads or keeps_versions:
-            raise click.UsageError("--reload and --versions need --system embedded")
-        return "up_processes"
+        return "reload" if reloads else "up_processes"
     if settings.partitions > 1 or settings.gateways > 1:
         raise click.UsageError(
             "several partitions or gateways are several processes: add --system processes"

@@ -184,5 +184,26 @@ def write_fields(fields: Mapping[str, object]) -> None:
 
 
 def value_text(value: Mapping[str, Any]) -> str:
-    """A value of the admin API: its JSON where it is JSON, else its base64."""
-    return json.dumps(value["json"]) if "json" in value else f"base64:{value['base64']}"
+    """A value of the admin API: its JSON where it is JSON, else its base64; `empty` for no bytes."""
+    if "json" in value:
+        return json.dumps(value["json"])
+    return f"base64:{value['base64']}" if value["base64"] else "empty"
+
+
+def query_rows(url: str, query: str) -> list[dict[str, Any]]:
+    """What an SQL query gives. Raises Failure."""
+    response = request(
+        "POST",
+        url,
+        "/query",
+        content=json.dumps({"query": query}).encode(),
+        headers={"content-type": "application/json", "accept": "application/json"},
+        read_timeout_s=None,
+    )
+    if not response.is_success:
+        raise failure(response, error_text(response, url))
+    found = json_of(response, url)
+    rows = found.get("rows") if isinstance(found, dict) else None
+    if not isinstance(rows, list):
+        raise Failure(f"{url} did not answer with rows; is it a Perdure server?")
+    return rows

@@ -2,19 +2,14 @@
 
 import json
 import sys
-from typing import Any
 
 import click
 
-from perdure.gateway.cli import Failure
 from perdure.gateway.cli_http import (
     EPILOG,
     admin_option,
-    error_text,
-    failure,
-    json_of,
     json_option,
-    request,
+    query_rows,
     write_json,
     write_table,
 )
@@ -37,7 +32,7 @@ def sql(query: str, jsonl: bool, url: str, as_json: bool) -> None:
         raise click.UsageError(_MIXED)
     if query == "-":
         query = sys.stdin.read()
-    rows = _rows(url, query)
+    rows = query_rows(url, query)
     if as_json:
         write_json({"rows": rows})
     elif jsonl:
@@ -47,24 +42,6 @@ def sql(query: str, jsonl: bool, url: str, as_json: bool) -> None:
         columns = list(dict.fromkeys(name for each in rows for name in each))
         shown = ([_cell(each.get(name)) for name in columns] for each in rows)
         write_table(columns, shown, "No rows.")
-
-
-def _rows(url: str, query: str) -> list[dict[str, Any]]:
-    response = request(
-        "POST",
-        url,
-        "/query",
-        content=json.dumps({"query": query}).encode(),
-        headers={"content-type": "application/json", "accept": "application/json"},
-        read_timeout_s=None,
-    )
-    if not response.is_success:
-        raise failure(response, error_text(response, url))
-    found = json_of(response, url)
-    rows = found.get("rows") if isinstance(found, dict) else None
-    if not isinstance(rows, list):
-        raise Failure(f"{url} did not answer with rows; is it a Perdure server?")
-    return rows
 
 
 def _cell(value: object) -> object:

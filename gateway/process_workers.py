@@ -22,6 +22,7 @@ from perdure.actors.plane.cluster import Cluster
 from perdure.actors.plane.links import Links
 from perdure.actors.plane.remote import RemotePartition
 from perdure.actors.plane.server import PlaneServer
+from perdure.actors.plane.serving import Served
 from perdure.actors.processes.messages import Peer
 from perdure.actors.processes.status import ProcessTree
 from perdure.actors.processes.worker import Start, StartRefused, Tree
@@ -29,7 +30,7 @@ from perdure.actors.registry import Registry
 from perdure.actors.watchdog import Watchdog
 from perdure.describe import describe
 from perdure.embedded import System, flatten
-from perdure.gateway import server
+from perdure.gateway import held_ports, server
 from perdure.gateway.deployments import Registrar
 from perdure.gateway.hosted import HostedApps
 from perdure.gateway.operator_book import BookFile, OperatorBook
@@ -45,9 +46,13 @@ from perdure.gateway.up import (
     allow_many_files,
     engine_options,
 )
+from perdure.gateway.version_host import VersionHost
+from perdure.gateway.versions_everywhere import ClusterVersions, PartitionVersions
+from perdure.journal.errors import StoreError
 from perdure.journal.inspecting import answer_bytes
 from perdure.journal.placement import Placement
 from perdure.journal.requests import Runtime
+from perdure.journal.schedules_requests import Declare
 
 log = logging.getLogger("perdure.up")
 
@@ -57,12 +62,16 @@ _REGISTRY_CHANGED: Final = b"registry"
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """What every worker has from `perdure up`. ``seed``, ``moment_ms``: see SameStart."""
+    """What every worker has from `perdure up`. ``seed``, ``moment_ms``: see SameStart.
+
+    ``code``: the version of the start, "" where no versions are kept.
+    """
 
     settings: Settings
     targets: list[str]
     seed: bytes
     moment_ms: int
+    code: str = ""
 
 
 encode_orders = msgspec.msgpack.Encoder().encode
@@ -76,8 +85,10 @@ class _Process:
         orders = _decode_orders(start.payload)
         self.me = start
         self.settings = orders.settings
+        self.host: VersionHost | None = None
+        self._orders = orders
         try:
-            self.loaded: Loaded = load_all(orders.targets)
+            self.loaded = self._load(orders)
             self.remote = Remote(self.settings)
         except SettingsError as error:
             raise StartRefused(str(error)) from error
@@ -87,6 +98,19 @@ class _Process:
         self._slow = Watchdog(self.settings.engine.slow_handler_warning_ms / 1000)
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         allow_many_files()
+
+    def _load(self, orders: Orders) -> Loaded:
+        if not orders.code:
+            return load_all(orders.targets)
+        self.host = VersionHost(orders.settings, orders.targets, orders.code)
+        return self.host.load(orders.code)
+
+    @property
+    def first_code(self) -> str:
+        """What takes what is new from the start on; "" once that is registered, as others may follow."""
+        orders = self._orders
+        is_registered = self.host is None or self.host.store.is_marked(orders.seed.hex())
+        return "" if is_registered else orders.code
 
     def began(self) -> None:
         self.same.over()
@@ -124,6 +148,10 @@ class PartitionWorker(_Process):
         if self._spans is not None:
             attach(self._spans, self._system)
         self._registrar = self.remote.registrar(self.same.now_ms, self.same.random_bytes, Follower)
+        self._control: Served | None = None
+        if self.host is not None:
+            self._registrar.versions = self.host
+            self._control = PartitionVersions(self.host, self._registrar).answer
 
     async def start(self, tree: Tree) -> dict[str, str]:
         try:
@@ -137,6 +165,7 @@ class PartitionWorker(_Process):
             engine=engine,
             receiver=engine.exchange,
             inspect=partial(answer_bytes, Inspector(engine)),
+            control=self._control,
         )
         await self._server.listen(Path(self.me.socket))
         self.began()
@@ -145,10 +174,17 @@ class PartitionWorker(_Process):
     async def _prepare(self, engine: Engine) -> None:
         self._registrar.start(engine, engine.services())
         await self.apps.deploy(self._registrar)
+        if self.host is not None:
+            self.host.on_enter = self._system.on_enter
+            await self.host.deploy_known(self._registrar, self.first_code)
+            engine.schedules.declared = self._declared(engine, self.host)
         self._links = Links(engine.exchange, self._placement, self.me.epoch)
         engine.exchange.carry = self._links.forward
 
-    async def introduced(self, peers: tuple[Peer, ...]) -> None:
+    def _declared(self, engine: Engine, host: VersionHost) -> Declare:
+        return host.schedules_at(engine.registry, self._registrar.records())
+
+    async def introduced(self, peers: tuple[Peer, ...], down: dict[str, str]) -> None:
         if not self._is_current:
             await self.told(_REGISTRY_CHANGED)
         for peer in peers:
@@ -159,6 +195,17 @@ class PartitionWorker(_Process):
         assert body == _REGISTRY_CHANGED
         await self.follow(self._registrar)
         self._server.registry_changed()
+        if self.host is not None:
+            await self._declare_anew(self._system.engine, self.host)
+
+    async def _declare_anew(self, engine: Engine, host: VersionHost) -> None:
+        """What new code says of schedules; while the store is down, it is said when that is back."""
+        wanted = self._declared(engine, host)
+        if wanted != engine.schedules.declared:
+            try:
+                await engine.schedules.declare(wanted)
+            except StoreError as error:
+                log.warning("schedules of the new code are declared later: %s", error)
 
     async def stop(self) -> None:
         await self._server.close()
@@ -199,8 +246,21 @@ class GatewayWorker(_Process):
             random_bytes=os.urandom,
         )
         self._deployments = ClusterDeployments(self._cluster, registry, self.remote.options)
-        kind = Leader if self._is_first else Follower
-        self._registrar = self.remote.registrar(self.same.now_ms, self.same.random_bytes, kind)
+        self._registrar = self._make_registrar()
+        self._versions: ClusterVersions | None = None
+        self._tidying: asyncio.Task[None] | None = None
+        if self.host is not None and isinstance(self._registrar, Leader):
+            self._versions = ClusterVersions(
+                self.host, self._registrar, self._partitions, self._orders.code
+            )
+
+    def _make_registrar(self) -> Leader | Follower:
+        same = self.same
+        if self._is_first:
+            return self.remote.registrar(same.now_ms, same.random_bytes, Leader)
+        follower = self.remote.registrar(same.now_ms, same.random_bytes, Follower)
+        follower.versions = self.host
+        return follower
 
     async def start(self, tree: Tree) -> dict[str, str]:
         self._cluster.tree = tree
@@ -208,14 +268,22 @@ class GatewayWorker(_Process):
         try:
             registrar.start(self._deployments, self._in_process)
             await self.apps.deploy(registrar)
+            if self._versions is not None:
+                await self._versions.begin(self.first_code)
+            elif self.host is not None:
+                await self.host.deploy_known(registrar, self.first_code)
             book = None
             if isinstance(registrar, Leader):
                 registrar.tell_all = partial(tree.broadcast, _REGISTRY_CHANGED)
                 await registrar.settle()
+                if self.host is not None:
+                    self.host.store.mark(self._orders.seed.hex())
                 book = OperatorBook(BookFile(settings.data))
-            listeners = server.listen(settings, is_shared=True, with_admin=self._is_first)
+            listeners = held_ports.of_gateway(settings, self._is_first)
             runtime: Runtime = self._cluster
-            self._gateway = await server.start(runtime, settings, registrar, book, listeners)
+            self._gateway = await server.start(
+                runtime, settings, registrar, book, listeners, self._versions
+            )
         except SettingsError as error:
             raise StartRefused(str(error)) from error
         self.began()
@@ -229,12 +297,17 @@ class GatewayWorker(_Process):
             "services": "\n".join(services),
         }
 
-    async def introduced(self, peers: tuple[Peer, ...]) -> None:
-        if not self._is_current:
-            await self.told(_REGISTRY_CHANGED)
+    async def introduced(self, peers: tuple[Peer, ...], down: dict[str, str]) -> None:
         for peer in peers:
             if peer.kind == PARTITION:
                 self._partitions[peer.index].introduce(Path(peer.socket), peer.epoch)
+        for partition in self._partitions:
+            if partition.name in down:
+                partition.down(down[partition.name])
+        if not self._is_current:
+            await self.told(_REGISTRY_CHANGED)
+            if self._versions is not None:
+                self._tidying = asyncio.create_task(self._versions.settle())
 
     async def told(self, body: bytes) -> None:
         assert body == _REGISTRY_CHANGED
@@ -242,6 +315,8 @@ class GatewayWorker(_Process):
 
     async def stop(self) -> None:
         await self._gateway.stop()
+        if self._tidying is not None:
+            self._tidying.cancel()
         await self._cluster.close()
         await self._deployments.deployments.close()
         await self.ended()

@@ -48,6 +48,14 @@ def newest(records: Records, name: str) -> ServiceRecord | None:
     return max(found, key=lambda each: each.revision, default=None)
 
 
+def is_newest(records: Records, uri: str) -> bool:
+    """Whether what is at an address has the highest revision of all that it serves."""
+    known = at_uri(records, uri)
+    return bool(known) and all(
+        newest(records, each.name) is each for record in known for each in record.services
+    )
+
+
 def revised(
     records: Records, services: Iterable[tuple[Service, bytes]], *, breaking: bool
 ) -> tuple[ServiceRecord, ...]:

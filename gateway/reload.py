@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from types import FrameType
@@ -19,8 +20,9 @@ from typing import Final
 import click
 import msgspec
 
-from perdure.gateway import server, up
-from perdure.gateway.settings import Settings, SettingsError
+from perdure.actors.processes.hygiene import die_with_parent
+from perdure.gateway import server, up, up_processes
+from perdure.gateway.settings import Settings, SettingsError, SystemKind
 from perdure.gateway.target_files import (
     Signature,
     changed,
@@ -41,6 +43,7 @@ _KILL_AFTER_S: Final = (
     10.0  # a handler that never lets the loop go must not keep the new version out
 )
 _GO: Final = b"go"
+_REFUSED: Final = 1  # exit code of a trial that has told why
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -245,9 +248,12 @@ def _load_and_serve(
         each.close()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_DFL)  # nothing needs care before it serves
+    sys.dont_write_bytecode = True  # two changes within a second look the same in a .pyc file
+    if settings.system is SystemKind.PROCESSES:
+        _try_and_serve(settings, targets, listeners, port)
+        return
     with contextlib.suppress(OSError):
         sys.stdin = os.fdopen(os.dup(0))  # for breakpoint(); multiprocessing took it
-    sys.dont_write_bytecode = True  # two changes within a second look the same in a .pyc file
     loaded = _load(targets, port)
     with contextlib.suppress(EOFError, OSError):
         if loaded is not None and port.recv_bytes() == _GO:
@@ -270,8 +276,49 @@ def _load(targets: list[str], port: Connection) -> Loaded | None:
 def _serve(
     settings: Settings, loaded: Loaded, listeners: server.Listeners, port: Connection
 ) -> None:
-    try:
+    with _told_errors():
         up.serve(settings, loaded, listeners, lifeline=port.fileno())
+
+
+@contextlib.contextmanager
+def _told_errors() -> Iterator[None]:
+    try:
+        yield
     except PerdureError as e:
         click.echo(f"Error: {e}", err=True)
         raise SystemExit(1) from e
+
+
+# ---- in the process of a version that is many processes ------------------------------------------
+
+
+def _try_and_serve(
+    settings: Settings, targets: list[str], listeners: server.Listeners, port: Connection
+) -> None:
+    """This process becomes a watchdog, which loads no code of the user: it is tried in another one.
+
+    All end with this one, and this one with its parent.
+    """
+    die_with_parent()
+    trial = ForkProcess(target=_try, args=(targets, port), name="perdure trial")
+    trial.start()
+    trial.join()
+    if trial.exitcode:
+        _end_like(trial.exitcode)
+    with contextlib.suppress(EOFError, OSError):
+        if port.recv_bytes() == _GO:
+            with _told_errors():
+                up_processes.run(settings, targets, listeners=listeners)
+
+
+def _try(targets: list[str], port: Connection) -> None:
+    die_with_parent()
+    if _load(targets, port) is None:
+        raise SystemExit(_REFUSED)
+
+
+def _end_like(exitcode: int) -> None:
+    """So that whoever waits for this process hears how the code ended the trial."""
+    if exitcode < 0:
+        os.kill(os.getpid(), -exitcode)
+    raise SystemExit(exitcode)

@@ -6,7 +6,7 @@ The one place that reads the key file. What each part does is in its own file.
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from perdure.actors.remote.addresses import AddressGuard
 from perdure.actors.remote.deployments import RemoteOptions
@@ -21,6 +21,8 @@ from perdure.gateway.registry_file import RegistryFile
 from perdure.gateway.settings import Deployments, Settings, SettingsError
 
 log = logging.getLogger("perdure.deployments")
+
+R = TypeVar("R", bound=Registrar)
 
 _CLUSTER_HEADER: Final = "x-restate-cluster-name"
 
@@ -44,8 +46,8 @@ class Remote:
         self,
         now_ms: Callable[[], int],
         random_bytes: Callable[[int], bytes],
-        kind: type[Registrar] = Registrar,
-    ) -> Registrar:
+        kind: type[R],
+    ) -> R:
         given, defaults = self._settings.deployments, self._settings.defaults()
         discovery = Discovery(
             defaults,

@@ -155,7 +155,7 @@ class Supervisor(msgspec.Struct, frozen=True):
     longest_backoff_ms: Millis = _named(5 * _SECOND, "longest_backoff")
     start_timeout_ms: Millis = _named(300 * _SECOND, "start_timeout")
     stop_timeout_ms: Millis = _named(15 * _SECOND, "stop_timeout")
-    heartbeat_interval_ms: Millis = _named(250, "heartbeat_interval")
+    heartbeat_interval_ms: Millis = _named(100, "heartbeat_interval")
     heartbeat_timeout_ms: Millis = _named(15 * _SECOND, "heartbeat_timeout")
 
 

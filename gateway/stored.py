@@ -82,7 +82,7 @@ def start_of(
     """What the attempt begins with."""
     handler = describe(definition).handlers[found.handler]
     return Start(
-        found.id,
+        parse_invocation_id(found.id),
         found.attempt,
         handler,
         found.key or "",

@@ -27,6 +27,7 @@ from perdure.gateway.remote import Remote
 from perdure.gateway.settings import Settings
 from perdure.gateway.targets import Loaded, load_all
 from perdure.gateway.tracing_setup import attach, make_spans
+from perdure.gateway.version_host import VersionHost
 from perdure.gateway.versions import Versions
 from perdure.journal.layout import prepare_partitions
 from perdure.journal.leveldb import LevelDBOptions, open_store
@@ -41,7 +42,7 @@ SWITCH_INTERVAL_S = 0.0005  # how long a thread may hold the interpreter while a
 
 def run(settings: Settings, targets: list[str], *, keeps_versions: bool = False) -> None:
     """Serve until SIGINT or SIGTERM. Raises SettingsError or StoreError where it can't start."""
-    versions = Versions(settings, targets) if keeps_versions else None
+    versions = Versions(VersionHost(settings, targets)) if keeps_versions else None
     loaded = load_all(targets) if versions is None else versions.load()
     serve(settings, loaded, versions=versions)
 
@@ -95,13 +96,13 @@ async def _serve(
     if lifeline is not None:
         loop.add_reader(lifeline, stopping.set)
     server.check_admin_address(settings)
-    registrar = remote.registrar(clock_of(loop).now_ms, os.urandom)
+    registrar = remote.registrar(clock_of(loop).now_ms, os.urandom, Registrar)
 
     async def prepare(engine: Engine) -> None:
         registrar.start(engine, engine.services())
         await apps.deploy(registrar)
         if versions is not None:
-            versions.on_enter = system.on_enter
+            versions.host.on_enter = system.on_enter
             await versions.start(engine, registrar)
         _stop_on_signals(
             loop, stopping
@@ -112,7 +113,7 @@ async def _serve(
         await _serve_until(stopping, settings, system, registrar, listeners, versions)
     finally:
         if versions is not None:
-            versions.close()
+            versions.host.close()
         if lifeline is not None:
             loop.remove_reader(lifeline)
         await apps.close()

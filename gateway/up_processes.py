@@ -13,12 +13,14 @@ from perdure.actors.processes.messages import Peer, Up
 from perdure.actors.processes.plan import Exhausted, Plan, Strategy, WorkerSpec
 from perdure.actors.processes.watchdog import Watchdog
 from perdure.actors.processes.worker import StartRefused
-from perdure.gateway import server
+from perdure.gateway import held_ports, server
 from perdure.gateway.process_workers import GATEWAY, PARTITION, Orders, encode_orders
 from perdure.gateway.registry_everywhere import SEED_BYTES
 from perdure.gateway.settings import Settings, SettingsError
 from perdure.gateway.settings_sources import with_ports
 from perdure.gateway.up import say, warn_of_fsync
+from perdure.gateway.version_code import project_of
+from perdure.gateway.version_store import VersionStore
 from perdure.journal.layout import prepare_partitions
 
 log = logging.getLogger("perdure.up")
@@ -26,16 +28,28 @@ log = logging.getLogger("perdure.up")
 _PRELOAD = ("perdure.gateway.process_workers", "perdure.gateway.sql.workers", "plyvel", "uvloop")
 
 
-def run(settings: Settings, targets: list[str]) -> None:
-    """Serve until SIGINT or SIGTERM. Raises SettingsError or StoreError where it can't start."""
+def run(
+    settings: Settings,
+    targets: list[str],
+    *,
+    keeps_versions: bool = False,
+    listeners: server.Listeners | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM. Raises SettingsError or StoreError where it can't start.
+
+    ``listeners``: sockets that somebody else holds as well, and on which the gateways accept.
+    """
     server.check_admin_address(settings)
     teller = _Teller(settings)
     watchdog = Watchdog(settings.data, teller)  # whoever served this data is gone, with its ports
-    held = _hold_ports(settings)
+    if listeners is not None:
+        held_ports.leave(listeners)
+    held = _hold_ports(settings) if listeners is None else listeners
     try:
         settings = with_ports(settings, *(each.getsockname()[1] for each in held if each))
         prepare_partitions(settings.data, settings.partitions)
-        watchdog.run(_plan(settings, targets))
+        code = _take_code(settings, targets) if keeps_versions else ""
+        watchdog.run(_plan(settings, targets, code))
     except StartRefused as error:
         raise SettingsError(str(error)) from error
     finally:
@@ -49,8 +63,15 @@ def _hold_ports(settings: Settings) -> server.Listeners:
     return server.listen(settings, is_shared=True, backlog=0)
 
 
-def _plan(settings: Settings, targets: list[str]) -> Plan:
-    orders = Orders(settings, targets, secrets.token_bytes(SEED_BYTES), int(time.time() * 1000))
+def _take_code(settings: Settings, targets: list[str]) -> str:
+    """Copy the code as it is now, which all processes load."""
+    project, _ = project_of(targets)
+    return VersionStore(settings.data).take(project)
+
+
+def _plan(settings: Settings, targets: list[str], code: str) -> Plan:
+    seed, moment_ms = secrets.token_bytes(SEED_BYTES), int(time.time() * 1000)
+    orders = Orders(settings, targets, seed, moment_ms, code)
     payload = encode_orders(orders)
 
     def spec(kind: str, index: int, stage: int, factory: str, exhausted: Exhausted) -> WorkerSpec:

@@ -21,6 +21,7 @@ _MOST_BYTES: Final = 64 << 20
 _LEFT_OUT: Final = frozenset({"__pycache__", "site-packages", "dist-packages", "node_modules"})
 _NO_SOURCES: Final = frozenset({"pyvenv.cfg", "owner.lock", "PARTITIONS"})  # environments, data
 _UNFINISHED: Final = ".new-"
+_MARK: Final = "registered"
 
 
 class VersionStore:
@@ -68,15 +69,30 @@ class VersionStore:
             _sync(self._data)
         return hash
 
-    def remove(self, hash: str) -> None:
-        """Forget a copy. What can't be removed now is left over, and harmless."""
-        shutil.rmtree(self.folder(hash), ignore_errors=True)
+    def mark(self, start: str) -> None:
+        """Remember, durably, that a start of `perdure up` has registered its version. Raises StoreError."""
+        new = self._folder / f"{_MARK}.new"
+        try:
+            _write(new, start.encode())
+            new.replace(self._folder / _MARK)
+            _sync(self._folder)
+        except OSError as e:
+            raise StoreError(f"{self._folder} cannot be written: {e}") from e
+
+    def is_marked(self, start: str) -> bool:
+        """Whether ``mark`` was called last with this start. Raises StoreError."""
+        try:
+            return (self._folder / _MARK).read_bytes() == start.encode()
+        except FileNotFoundError:
+            return False
+        except OSError as e:
+            raise StoreError(f"{self._folder} cannot be read: {e}") from e
 
     def sweep(self, known: set[str]) -> None:
         """Forget every copy that is not of a known version: of a crash in between."""
         if self._folder.is_dir():
             for each in list(self._folder.iterdir()):
-                if each.name not in known:
+                if each.name not in known and each.is_dir():
                     shutil.rmtree(each, ignore_errors=True)
 
 

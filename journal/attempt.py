@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from perdure.journal.entries import Command, Entry, Notification, Outcome, Verbatim
+from perdure.journal.ids import format_invocation_id
 from perdure.journal.schema import Handler
 
 
@@ -37,7 +38,7 @@ class Awaiting(msgspec.Struct, frozen=True, array_like=True):
 class Start(msgspec.Struct, frozen=True):
     """What a new attempt begins with; one snapshot. Entry 0 is the Input."""
 
-    invocation_id: str
+    id: bytes  # raw
     attempt: int  # the fencing token: effects of a lower one are dropped
     handler: Handler
     key: str  # "" for plain services
@@ -53,6 +54,10 @@ class Start(msgspec.Struct, frozen=True):
     deployment_id: str = ""  # "": handlers in this process, on this SDK
     protocol_version: int = 0  # of the service protocol; 0 where nothing is encoded
     trace: str = ""  # `traceparent` of this attempt, where the invocation has a trace
+
+    @property
+    def invocation_id(self) -> str:
+        return format_invocation_id(self.id)
 
 
 # ---- from the handler's side --------------------------------------------------------------------

@@ -17,7 +17,7 @@ import msgspec
 
 from perdure.journal.errors import StoreBusy, StoreDamaged, StoreError, StoreFormat
 from perdure.journal.ids import SLOT_COUNT
-from perdure.journal.layout import PARTITIONS, check_current, sync_path
+from perdure.journal.layout import PARTITIONS, check_current, is_partition, sync_path
 from perdure.journal.store import Tail
 
 FORMAT_VERSION = 1
@@ -148,9 +148,10 @@ class DataDirectory:
         except OSError as e:
             owner = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
             os.close(fd)
+            stop = "stop its server" if is_partition(self.path) else "stop that process"
             raise StoreBusy(
                 f"the data directory {self.path} is in use by process {owner}; "
-                "stop that process, or name another directory"
+                f"{stop}, or name another directory"
             ) from e
         self._lock_fd = fd
 

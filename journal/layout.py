@@ -55,9 +55,10 @@ def check_count(data: str | os.PathLike[str], count: int) -> None:
     """Raise StoreFormat where there are other partitions than ``count``, with the command to run."""
     layout = find_layout(data)
     if layout is not None and layout.count != count:
+        system = "--system processes " if layout.count > 1 and count == 1 else ""
         raise StoreFormat(
             f"the data directory {data} has {_partitions(layout.count)}, not {count}; start with "
-            f"`--partitions {layout.count}`, or run: "
+            f"`{system}--partitions {layout.count}`, or run: "
             f"perdure repartition --data {data} --partitions {count}"
         )
 
@@ -113,6 +114,11 @@ def directories_of(data: str | os.PathLike[str], layout: Layout) -> list[Path]:
     return [parent / partition_name(index) for index in range(layout.count)]
 
 
+def is_partition(store: Path) -> bool:
+    """Whether it is one of several stores, by its name."""
+    return _PARTITION.fullmatch(store.name) is not None
+
+
 def partition_name(index: int) -> str:
     return f"partition-{index:03d}"
 
@@ -132,7 +138,7 @@ def check_current(store: Path) -> None:
     So that a server that has read PARTITIONS before it was replaced makes no empty store in an old place.
     """
     store = store.absolute()
-    if _PARTITION.fullmatch(store.name) is None:
+    if not is_partition(store):
         return
     data = store.parent.parent if _is_current_name(store.parent.name) else store.parent
     layout = _read(data)

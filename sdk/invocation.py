@@ -300,7 +300,7 @@ class InvocationContext(Caller, WorkflowContext, WorkflowSharedContext):
         attempt = self._attempt
         attempt.check()
         index = attempt.replay.new_awakeable()
-        raw = ids.parse_invocation_id(attempt.start.invocation_id)
+        raw = attempt.start.id
         awakeable_id = ids.format_awakeable_id(raw, index)
         future: DurableFuture[Any] = DurableFuture(
             attempt, -index, pick_serde(serde, type_hint), "awakeable", awakeable_id

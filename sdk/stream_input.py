@@ -10,7 +10,6 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from perdure.journal import ids
 from perdure.journal.attempt import Start
 from perdure.journal.entries import Entry, Input, Notification, Verbatim
 from perdure.journal.errors import ProtocolError
@@ -114,7 +113,7 @@ class StreamInput:
             raise ProtocolError(f"[RT0012] expected an Input as the first command, found {found}")
         seed = message.random_seed or 0
         return Start(
-            invocation_id=ids.format_invocation_id(message.id),
+            id=message.id,
             attempt=message.retry_count + 1,
             handler=self._handler,
             key=message.key,

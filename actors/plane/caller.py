@@ -68,6 +68,7 @@ class Caller:
         self._pending_bytes = 0
         self._unsent: deque[Pending] = deque()  # in order, while the other end is away or busy
         self._away: str = "it was not started yet"
+        self._down = ""  # why it is not expected back soon
         self._gave_up = False
         self._gave_up_brief = False
         self._is_closed = False
@@ -78,7 +79,19 @@ class Caller:
 
     def introduce(self, path: Path, epoch: int) -> None:
         """Where it is from now on. Requests that it left without an answer are sent again there."""
+        if self._down and not self._is_closed:
+            self._down = ""
+            if self._connection is None:
+                self._gave_up = self._gave_up_brief = False
+                self._hold()
         self._dialer.introduce(path, epoch)
+
+    def down(self, reason: str) -> None:
+        """It is not expected back soon: refuse what waits, and what comes, until it is introduced again."""
+        self._down = reason
+        if self._connection is None and not self._is_closed:
+            self._stop_holding()
+            self._refuse(self._is_down())
 
     async def close(self) -> None:
         """Refuse what waits, and end the connection."""
@@ -90,6 +103,8 @@ class Caller:
 
     def health(self) -> str:
         """Empty while it can be reached; else why it can't."""
+        if self._down:
+            return self._down
         return "" if self._connection is not None else f"{self._away} ({self._dialer.reason})"
 
     @property
@@ -125,7 +140,9 @@ class Caller:
                 )
                 continue
             self._unsent.append(pending)
-        if not self._is_closed:
+        if self._down:
+            self._refuse(self._is_down())
+        elif not self._is_closed:
             self._hold()
 
     def writable(self) -> None:
@@ -167,6 +184,11 @@ class Caller:
         self._gave_up = True
         self._refuse(self._is_away(self.options.hold_s))
 
+    def _is_down(self) -> StoreFailed:
+        return StoreFailed(
+            f"{self.name} is down: {self._down}; what it took goes on when it is back"
+        )
+
     def _is_away(self, held_s: float) -> StoreFailed:
         return StoreFailed(
             f"{self.name} has been away for more than {held_s:g} s: {self.health()}; what it "
@@ -187,6 +209,8 @@ class Caller:
         if self._connection is None:
             if self._is_closed:
                 raise StoreFailed(f"{self.name}: {self._away}")
+            if self._down:
+                raise self._is_down()
             if self._gave_up:
                 raise self._is_away(options.hold_s)
             if self._gave_up_brief and is_brief:
@@ -246,7 +270,7 @@ class Caller:
         return method.decode_answer(cast(Told, told).answer)
 
     async def control(self, request: bytes) -> bytes:
-        """Change the process, such as its registry; may be asked twice."""
+        """Change the process, such as the code that it has loaded. Raises Indeterminate too."""
         answer: bytes = await self.ask("control", request)
         return answer
 

@@ -96,7 +96,7 @@ METHODS = {
         Method("schedules.backfill", tuple[str, int, int, bool, int], int, True),  # as above
         Method("schedules.delete", tuple[str], None, False),
         Method("inspect", tuple[bytes], bytes, True, is_brief=True),
-        Method("control", tuple[bytes], bytes, True),
+        Method("control", tuple[bytes], bytes, False),  # it may be what ended the process
     )
 }
 

@@ -52,7 +52,9 @@ class RemotePartition(Caller):
         if type(answer) is Value:
             return Answer(text, entries.Value(answer.content), None, invoke.handler)
         assert type(answer) is Ended
-        return Answer(text, answer.result, answer.expires_at_ms, invoke.handler)
+        # nobody asked for a stored result: that of a request which was sent again is still its own
+        expires_at_ms = None if is_fresh else answer.expires_at_ms
+        return Answer(text, answer.result, expires_at_ms, invoke.handler)
 
     async def send(self, id: bytes, invoke: Invoke, is_fresh: bool = False) -> Accepted:
         """``is_fresh``: as above."""

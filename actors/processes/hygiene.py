@@ -29,11 +29,21 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _T = TypeVar("_T")
 
 
-def die_with_parent() -> None:
-    """The kernel kills this process when the one that forked it dies."""
-    parent = os.getppid()
+_forker_pid = 0  # in a child: who forked it
+
+
+def _remember_forker() -> None:
+    global _forker_pid
+    _forker_pid = os.getpid()
+
+
+os.register_at_fork(before=_remember_forker)
+
+
+def die_with_parent(parent_pid: int = 0) -> None:
+    """The kernel kills this process when its parent dies: the one that forked it, where no other is given."""
     _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:  # it died in between
+    if os.getppid() != (parent_pid or _forker_pid):  # it died before, and nobody would end us
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -105,9 +115,9 @@ class _Admin(multiprocCommon.MultiProcAdmin):  # type: ignore[misc]
 
     def __init__(self, *args: Any) -> None:
         _be_adopted()
-        die_with_parent()
+        die_with_parent(_watchdog_pid)
         signal.set_wakeup_fd(-1)
-        for signum in (signal.SIGTERM, signal.SIGINT):
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
             signal.signal(signum, signal.SIG_DFL)
         super().__init__(*args)
 

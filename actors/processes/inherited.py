@@ -18,6 +18,7 @@ class Inherited(msgspec.Struct, frozen=True):
     tree_start: int
     tree_restarts: int
     tree_error: str  # why the tree before this one ended
+    is_ordered: bool  # the workers start in stages; not where callers wait for what was up before
     watchdog_pid: int
     sockets: str  # the directory of the sockets
     lines: tuple[int, int]  # descriptors of the line: the watchdog's end, the supervisor's end

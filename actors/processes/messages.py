@@ -40,9 +40,10 @@ class Ping(msgspec.Struct, frozen=True, tag=True):
 
 
 class Introduction(msgspec.Struct, frozen=True, tag=True):
-    """All who are up."""
+    """All who are up. ``down``: who is not expected back soon, and why, by name."""
 
     peers: tuple[Peer, ...]
+    down: dict[str, str] = {}
 
 
 class TreeAnswer(msgspec.Struct, frozen=True, tag=True):

@@ -18,11 +18,12 @@ class Strategy(msgspec.Struct, frozen=True):
 
     intensity: int = 5  # failures within the window before ``exhausted`` holds
     window_s: float = 10.0
+    steady_s: float = 1.0  # who was up so long had recovered: earlier failures count no more
     first_backoff_s: float = 0.05  # before the second restart of a window; the first is at once
     longest_backoff_s: float = 5.0
     start_timeout_s: float = 60.0
     stop_timeout_s: float = 10.0
-    heartbeat_interval_s: float = 0.25
+    heartbeat_interval_s: float = 0.1
     heartbeat_timeout_s: float = 10.0
 
     def backoff_s(self, failures: int) -> float:
@@ -42,8 +43,8 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     """One worker process.
 
     ``factory``: `module:name` of a callable that takes a Start and gives a Worker. ``payload``: for that
-    worker alone; it is inherited by fork and in no message. ``stage``: started in this order, each stage
-    when the one before is up, and drained in the reverse one.
+    worker alone; it is inherited by fork and in no message. ``stage``: first started in this order, each
+    stage when the one before is up, and drained in the reverse one.
     """
 
     name: str
@@ -71,3 +72,8 @@ EPOCH_BITS: Final = (
 def epoch_of(tree_start: int, start: int) -> int:
     """Grows with every start of a worker, also over restarts of everything."""
     return (tree_start << EPOCH_BITS) + start
+
+
+def soon(wait_s: float) -> str:
+    """For messages: when something happens that is due after this time."""
+    return f"in {wait_s:g} s" if wait_s else "at once"

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from perdure.actors.processes.plan import Exhausted, Plan, WorkerSpec, epoch_of
+from perdure.actors.processes.plan import Exhausted, Plan, WorkerSpec, epoch_of, soon
 from perdure.actors.processes.status import ProcessStatus
 
 STARTING, UP, WAITING, DOWN = "starting", "up", "waiting", "down"
@@ -71,6 +71,7 @@ class Child(msgspec.Struct):
     epoch: int = 0
     since_s: float = 0.0  # it is in this process
     heard_at_s: float = 0.0
+    up_since_s: float = 0.0  # as far as it is up
     due_at_s: float = 0.0  # the next start, while waiting or down
     failures: list[float] = []
     restart_count: int = 0
@@ -82,14 +83,19 @@ class Child(msgspec.Struct):
 
 
 class Supervision:
-    """All workers of one tree. ``tree_start``: how often this data directory's tree was started."""
+    """All workers of one tree. ``tree_start``: how often this data directory's tree was started.
 
-    def __init__(self, plan: Plan, tree_start: int) -> None:
+    ``is_ordered`` False: all start at once, though they are drained in stages; who needs another waits
+    for it. So are trees started anew, while callers wait.
+    """
+
+    def __init__(self, plan: Plan, tree_start: int, is_ordered: bool = True) -> None:
         self._strategy = plan.strategy
         self._tree_start = tree_start
         self.children = {spec.name: Child(spec) for spec in plan.workers}
         self._stages = sorted({spec.stage for spec in plan.workers})
         self._started = 0  # stages that have begun
+        self._is_ordered = is_ordered
         self._is_complete = False
         self.is_stopping = False
         self._ticked_at_s: float | None = None
@@ -103,7 +109,7 @@ class Supervision:
         child = self._find(name, epoch)
         if child is None or child.state != STARTING:
             return []
-        child.state, child.heard_at_s = UP, now
+        child.state, child.heard_at_s, child.up_since_s = UP, now, now
         child.was_down = child.is_refused = False
         acts: list[Act] = [Introduce()]
         if child.restart_count:
@@ -133,10 +139,12 @@ class Supervision:
         was_up = child.state == UP
         child.last_error = child.reason or how
         child.reason = ""
-        acts: list[Act] = [Introduce()] if was_up else []
         if child.is_refused and not self._is_complete:
-            return [*acts, Refuse(child.last_error)]
-        return acts + self._restart(child, now)
+            return [Refuse(child.last_error)]
+        if was_up and now - child.up_since_s >= self._strategy.steady_s:
+            child.failures = []  # it had recovered from them
+        acts = self._restart(child, now)
+        return [Introduce(), *acts] if was_up or child.state == DOWN else acts
 
     def tick(self, now: float, stopped: frozenset[str]) -> list[Act]:
         """Time passes. ``stopped``: workers whose process a signal has stopped (SIGSTOP)."""
@@ -166,6 +174,14 @@ class Supervision:
 
     def names(self, *states: str) -> list[str]:
         return [name for name, child in self.children.items() if child.state in states]
+
+    def given_up(self) -> dict[str, str]:
+        """Name and last error of those that are down, also while they are tried again."""
+        return {
+            name: child.last_error
+            for name, child in self.children.items()
+            if child.was_down and child.state != UP
+        }
 
     def status(self, now: float, pids: dict[str, int]) -> tuple[ProcessStatus, ...]:
         return tuple(
@@ -200,16 +216,15 @@ class Supervision:
         """Begin the next stage when the ones before it have settled."""
         if self._is_complete or self.is_stopping:
             return []
-        acts: list[Act] = []
         begun = self._stages[: self._started]
-        if all(c.state in (UP, DOWN) for c in self.children.values() if c.spec.stage in begun):
-            if self._started == len(self._stages):
-                self._is_complete = True
-                return [AllUp()]
-            stage = self._stages[self._started]
-            self._started += 1
-            acts += [self._spawn(c, now) for c in self.children.values() if c.spec.stage == stage]
-        return acts
+        if not all(c.state in (UP, DOWN) for c in self.children.values() if c.spec.stage in begun):
+            return []
+        if self._started == len(self._stages):
+            self._is_complete = True
+            return [AllUp()]
+        end = self._started + 1 if self._is_ordered else len(self._stages)
+        begin, self._started = self._stages[self._started : end], end
+        return [self._spawn(c, now) for c in self.children.values() if c.spec.stage in begin]
 
     def _restart(self, child: Child, now: float) -> list[Act]:
         strategy, name = self._strategy, child.spec.name
@@ -218,16 +233,16 @@ class Supervision:
         child.restart_count += 1
         if len(child.failures) <= strategy.intensity and not child.was_down:
             wait_s = strategy.backoff_s(len(child.failures))
-            note = Note(f"{name} {child.last_error}; it is started again in {wait_s:g} s")
+            note = Note(f"{name} {child.last_error}; it is started again {soon(wait_s)}")
             if not wait_s:
                 return [note, self._spawn(child, now)]
             child.state, child.due_at_s = WAITING, now + wait_s
             return [note]
+        child.state, child.due_at_s, child.was_down = DOWN, now + strategy.window_s, True
         if child.spec.exhausted is Exhausted.ESCALATE:
             return [
                 Escalate(f"{name} failed {len(child.failures)} times, last: {child.last_error}")
             ]
-        child.state, child.due_at_s, child.was_down = DOWN, now + strategy.window_s, True
         note = Note(
             f"{name} is down: {child.last_error}; the others go on, and it is tried again every "
             f"{strategy.window_s:g} s"

@@ -32,6 +32,7 @@ from perdure.actors.processes.worker import WorkerActor
 log = logging.getLogger("perdure.supervisor")
 
 BEGIN: Final = b"begin"
+_LONGEST_REASON: Final = 1_000  # characters; a message has a limit
 
 
 class _Process:
@@ -89,7 +90,9 @@ class Supervisor(Actor):  # type: ignore[misc]
         self._given = inherited.get()
         self._line: socket.socket = inherited.supervisor_line()
         self._processes: dict[str, _Process] = {}
-        self._supervision = supervision.Supervision(self._given.plan, self._given.tree_start)
+        self._supervision = supervision.Supervision(
+            self._given.plan, self._given.tree_start, is_ordered=self._given.is_ordered
+        )
         self._interval = timedelta(seconds=self._given.plan.strategy.heartbeat_interval_s)
         self._broadcasts = Broadcasts()
 
@@ -218,7 +221,10 @@ class Supervisor(Actor):  # type: ignore[misc]
         self._processes[name].send(message)
 
     def _introduce(self) -> None:
-        introduction = messages.Introduction(self._peers())
+        down = {
+            name: error[:_LONGEST_REASON] for name, error in self._supervision.given_up().items()
+        }
+        introduction = messages.Introduction(self._peers(), down)
         for name in self._supervision.names(supervision.UP):
             self._send(name, introduction)
 

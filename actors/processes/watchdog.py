@@ -5,8 +5,10 @@ it. When it is killed, the kernel kills the Admin, and so on down the tree: nobo
 """
 
 import contextlib
+import gc
 import importlib
 import logging
+import math
 import os
 import secrets
 import select
@@ -21,29 +23,24 @@ import msgspec
 from thespian.actors import ActorSystem, ActorSystemException
 
 from perdure.actors.processes import hygiene, inherited, messages, wire
-from perdure.actors.processes.plan import Plan
+from perdure.actors.processes.lookout import TreeFailed, children, looking_out
+from perdure.actors.processes.plan import Plan, soon
 from perdure.actors.processes.run_directory import RunDirectory
 from perdure.actors.processes.supervisor import BEGIN, Supervisor
 from perdure.actors.processes.worker import StartRefused
-from perdure.journal.errors import PerdureError
 
 log = logging.getLogger("perdure.watchdog")
 
 FIRST_BACKOFF_S: Final = 0.1
 LONGEST_BACKOFF_S: Final = 10.0
-LONGEST_BACKOFF_AFTER_UP_S: Final = 0.4
-_STABLE_S: Final = 10.0  # a tree that lived so long starts anew without delay
+STEADY_S: Final = 1.0  # a tree that had entirely started so long ago starts anew without delay
 _SILENCE_S: Final = (
     3.0  # the supervisor beats every heartbeat interval; it does nothing that takes long
 )
 _STOP_MARGIN_S: Final = 2.0
 _GONE_PATIENCE_S: Final = 5.0
 _START_PATIENCE_S: Final = 15.0
-_LOOK_S: Final = 0.25
-
-
-class TreeFailed(PerdureError):
-    """The tree can't be started."""
+_LOOK_S: Final = 0.1
 
 
 class _Ended(msgspec.Struct, frozen=True):
@@ -52,13 +49,11 @@ class _Ended(msgspec.Struct, frozen=True):
     reason: str
 
 
-def backoff_s(failures: int, was_up: bool) -> float:
-    """Before the next start of the tree; ``failures`` in a row, from 1. The first time at once.
-
-    ``was_up``: a tree that had started entirely is missed by callers, and can be started; wait less.
-    """
-    longest_s = LONGEST_BACKOFF_AFTER_UP_S if was_up else LONGEST_BACKOFF_S
-    return min(FIRST_BACKOFF_S * 2.0 ** (failures - 2), longest_s) if failures > 1 else 0.0
+def backoff_s(failures: int) -> float:
+    """Before the next start of the tree; ``failures`` in a row, from 1. The first time at once."""
+    if failures <= 1:
+        return 0.0
+    return min(FIRST_BACKOFF_S * 2.0 ** min(failures - 2, 30), LONGEST_BACKOFF_S)
 
 
 class Watchdog:
@@ -72,7 +67,7 @@ class Watchdog:
         self._stopping = False
         self._wake, self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._was_up = False  # any tree
-        self._is_up = False  # the present one, or the last
+        self._up_since_s: float | None = None  # the present one, or the last
 
     def run(self, plan: Plan) -> None:
         """Returns after SIGTERM or SIGINT and a drain. Raises StartRefused where the first start can't be."""
@@ -83,20 +78,20 @@ class Watchdog:
         hygiene.tie_to(os.getpid())
         for module in self._plan.preload:
             importlib.import_module(module)
+        gc.collect()
+        gc.freeze()  # what all share is never looked at again, so that its pages stay shared
         error, restarts, failures = "", 0, 0
         with self._signals():
             try:
                 while True:
-                    began = time.monotonic()
                     ended = self._one_tree(restarts, error)
                     if not ended.reason:
                         return
-                    if time.monotonic() - began > _STABLE_S:
-                        failures = 0
-                    failures += 1
+                    was_steady = time.monotonic() - (self._up_since_s or math.inf) > STEADY_S
+                    failures = 1 if was_steady else failures + 1
                     error, restarts = ended.reason, restarts + 1
-                    wait_s = backoff_s(failures, self._is_up)
-                    log.error("%s; everything is started again in %g s", error, wait_s)
+                    wait_s = backoff_s(failures)
+                    log.error("%s; everything is started again %s", error, soon(wait_s))
                     if self._pause(wait_s):
                         return
             finally:
@@ -113,12 +108,13 @@ class Watchdog:
                 tree_start=self._run.next_start(),
                 tree_restarts=restarts,
                 tree_error=error,
+                is_ordered=not self._was_up,
                 watchdog_pid=os.getpid(),
                 sockets=self._run.sockets,
                 lines=(ours.fileno(), theirs.fileno()),
             )
         )
-        self._is_up = False
+        self._up_since_s = None
         tree = _Tree(ours)
         try:
             try:
@@ -168,7 +164,9 @@ class Watchdog:
         tree.heard_at_s = time.monotonic()
         match messages.decode_for_watchdog(data):
             case messages.Up() as up:
-                self._was_up = self._is_up = True
+                if self._was_up:
+                    log.warning("everything is up again")
+                self._was_up, self._up_since_s = True, time.monotonic()
                 if self._on_up is not None:
                     self._on_up(up)
             case messages.Refused(reason):
@@ -227,7 +225,7 @@ class _Tree:
         self.heard_at_s = 0.0
         self._pids: dict[str, int] = {}
         self._fds: dict[int, str] = {}
-        self._stopped: set[str] = set()
+        self._stopped: set[int] = set()
         self._looked_at_s = 0.0
 
     @property
@@ -239,19 +237,20 @@ class _Tree:
         capabilities = {"Admin Port": hygiene.free_port()}
         self.line.settimeout(_START_PATIENCE_S)
         try:
-            logging.disable(logging.INFO)  # Thespian greets, on the root logger
-            try:
-                system = ActorSystem(
-                    "multiprocTCPBase",
-                    capabilities,
-                    logDefs=hygiene.log_definitions(),
-                    transientUnique=True,
-                )
-            finally:
-                logging.disable(logging.NOTSET)
-            self._system = system  # its port is bound in all forks; it must not become free here
-            system.tell(system.createActor(Supervisor), BEGIN)
-            beat = messages.decode_for_watchdog(self.line.recv(messages.LIMIT_BYTES))
+            with looking_out():
+                logging.disable(logging.INFO)  # Thespian greets, on the root logger
+                try:
+                    system = ActorSystem(
+                        "multiprocTCPBase",
+                        capabilities,
+                        logDefs=hygiene.log_definitions(),
+                        transientUnique=True,
+                    )
+                finally:
+                    logging.disable(logging.NOTSET)
+                self._system = system  # its port is bound in all forks; it must not become free
+                system.tell(system.createActor(Supervisor), BEGIN)
+                beat = messages.decode_for_watchdog(self.line.recv(messages.LIMIT_BYTES))
             assert isinstance(beat, messages.Beat)
             self._pids = {"the Admin": beat.admin_pid, "the supervisor": beat.supervisor_pid}
             for name, pid in self._pids.items():
@@ -270,12 +269,23 @@ class _Tree:
         paused_s, self._looked_at_s = now - self._looked_at_s, now
         if paused_s > _SILENCE_S / 2:  # it was us who stood still
             self.heard_at_s = now
-        stopped = {name for name, pid in self._pids.items() if hygiene.process_state(pid) == "T"}
-        twice, self._stopped = stopped & self._stopped, stopped
-        if twice:
-            return f"{min(twice)} was stopped by a signal"
+        if stopped := self._stopped_twice():
+            return f"{stopped} was stopped by a signal"
         if now - self.heard_at_s > _SILENCE_S:
             return "the supervisor gave no sign of life"
+        return ""
+
+    def _stopped_twice(self) -> str:
+        """Who was found stopped at two looks, "" for nobody. A logger is killed: the Admin makes another."""
+        looked_at = children(self._pids["the Admin"]) | set(self._pids.values())
+        stopped = {pid for pid in looked_at if hygiene.process_state(pid) == "T"}
+        twice, self._stopped = stopped & self._stopped, stopped
+        for name, pid in self._pids.items():
+            if pid in twice:
+                return name
+        for pid in twice:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         return ""
 
     def kill(self) -> None:
@@ -283,7 +293,7 @@ class _Tree:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if self._pids:
                 os.killpg(os.getpgid(self._pids["the Admin"]), signal.SIGKILL)
-        for pid in _children():  # whoever left the group, or had lost its Admin
+        for pid in children(os.getpid()):  # whoever left the group, or had lost its Admin
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for fd in self._fds:
@@ -291,7 +301,7 @@ class _Tree:
         deadline = time.monotonic() + _GONE_PATIENCE_S
         while _reap() and time.monotonic() < deadline:
             time.sleep(0.002)
-            for pid in _children():
+            for pid in children(os.getpid()):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -304,8 +314,3 @@ def _reap() -> bool:
     except ChildProcessError:
         return False
     return True
-
-
-def _children() -> list[int]:
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return [int(each) for each in file.read().split()]

@@ -50,8 +50,11 @@ class Worker(Protocol):
     async def start(self, tree: Tree) -> dict[str, str]:
         """Returns what the others and the operators should know. Raises StartRefused."""
 
-    async def introduced(self, peers: tuple[Peer, ...]) -> None:
-        """All who are up now, this one included; one list after the other."""
+    async def introduced(self, peers: tuple[Peer, ...], down: dict[str, str]) -> None:
+        """All who are up now, this one included; one list after the other.
+
+        ``down``: who is not expected back soon, and why, by name.
+        """
 
     async def told(self, body: bytes) -> None:
         """Another one broadcasts."""
@@ -109,6 +112,8 @@ class WorkerActor(LoopActor):
             data = self._line.recv(messages.LIMIT_BYTES)
         except BlockingIOError:
             return
+        except ConnectionResetError:
+            data = b""
         if not data:  # the supervisor is gone, and the kernel is about to end this process
             self.loop.remove_reader(self._line.fileno())
             return
@@ -155,7 +160,7 @@ class WorkerActor(LoopActor):
         while shown is not self._newest:
             shown = self._newest
             assert shown is not None
-            await self._worker.introduced(shown.peers)
+            await self._worker.introduced(shown.peers, shown.down)
         self._introducing = False
 
     async def _be_told(self, told: messages.Told) -> None:

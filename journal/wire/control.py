@@ -19,7 +19,6 @@ from perdure.journal.attempt import (
     Suspended,
 )
 from perdure.journal.entries import Value
-from perdure.journal.ids import parse_invocation_id
 from perdure.journal.wire import messages_pb2 as pb
 from perdure.journal.wire.commands import tag_of_type, type_of_tag
 from perdure.journal.wire.frames import REQUESTED_ACK, FrameType, RawFrame, frame, frame_name
@@ -69,10 +68,10 @@ class StartMessage(msgspec.Struct, frozen=True):
 
 
 def start_frame(start: Start, version: int) -> bytes:
-    """The message alone; its entries follow as frames of their own. Raises BadId, ProtocolError."""
+    """The message alone; its entries follow as frames of their own. Raises ProtocolError."""
     try:
         message = pb.Start(
-            id=parse_invocation_id(start.invocation_id),
+            id=start.id,
             debug_id=start.invocation_id,
             known_entries=len(start.entries),
             state_map=[

@@ -71,10 +71,14 @@ def runner(admin_url: str, home: Path) -> Restate:
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+def filled(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Filled]:
     """A server of its own for each file, with an invocation in every state."""
     binary()
-    with Server(tmp_path_factory.mktemp("official") / "data", PROGRAM) as server:
+    flags = getattr(request.module, "SERVER_FLAGS", ())
+    data = tmp_path_factory.mktemp("official") / "data"
+    with Server(data, PROGRAM, flags=flags) as server:
         yield fill(server)
 
 

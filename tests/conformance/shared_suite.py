@@ -31,8 +31,15 @@ def free_ports(count: int) -> list[str]:
     return ports
 
 
-def run(target: str, profiles: str, plugins: list[str], work: Path, more: Mapping[str, str]) -> str:
-    """What the suite printed; fails with it where a case failed."""
+def run(
+    target: str,
+    profiles: str,
+    plugins: list[str],
+    work: Path,
+    more: Mapping[str, str],
+    files: tuple[str, ...] = ("",),
+) -> str:
+    """What the suite printed; fails with it where a case failed. ``files``: of the suite; or all."""
     ingress, admin, node = free_ports(3)
     environment = {
         **os.environ,
@@ -51,7 +58,8 @@ def run(target: str, profiles: str, plugins: list[str], work: Path, more: Mappin
     suite = SHARED / "suite"
     chosen = [part for plugin in plugins for part in ("-p", plugin)]
     command = [sys.executable, "-m", "pytest", *chosen, "--tb=short", "-c"]
-    command += [str(suite / "pytest.ini"), "--rootdir", str(suite), str(suite / "tests")]
+    command += [str(suite / "pytest.ini"), "--rootdir", str(suite)]
+    command += [str(suite / "tests" / file) for file in files]
     done = subprocess.run(
         command,
         env=environment,

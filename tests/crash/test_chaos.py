@@ -2,81 +2,55 @@
 
 Afterwards everything acknowledged is there, nothing happened twice that was journaled once, order per key is
 kept, every invocation ends, and no process is left over. `CHAOS_SEED` sets the seed, `CHAOS_FAULTS` how many
-faults; by hand, with `CHAOS_FAULTS=1200`, it takes about ten minutes.
+faults; by hand, with `CHAOS_FAULTS=500`, it takes about ten minutes.
 """
 
 import asyncio
 import os
-import select
 import signal
 import time
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from tests.crash.checkers import Effect
+from tests.crash.families import all_gone, descendants, open_pidfds, role_of
 from tests.crash.server import PROGRAMS, Server
 from tests.crash.traffic import Traffic
 from tests.crash.verdict import END_S, Seen, finish, problems
 
 FAULTS = int(os.environ.get("CHAOS_FAULTS", "25"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or int.from_bytes(os.urandom(4), "big")
-_GONE_S = 20.0
 _FLAGS = ("--system", "processes", "--partitions", "2", "--gateways", "2")
 
 
-def _descendants(pid: int) -> list[int]:
-    """All processes below one, in no order."""
-    found: list[int] = []
-    waiting = [pid]
-    while waiting:
-        try:
-            children = Path(f"/proc/{waiting[0]}/task/{waiting[0]}/children").read_text()
-        except OSError:  # it ended meanwhile
-            children = ""
-        waiting = [*waiting[1:], *map(int, children.split())]
-        found += map(int, children.split())
-    return found
+class Pause(NamedTuple):
+    """From a fault to the first answer to a request that was made after it."""
 
-
-def _open_pidfds(pids: list[int]) -> list[int]:
-    fds = []
-    for pid in pids:
-        try:
-            fds.append(os.pidfd_open(pid))
-        except ProcessLookupError:
-            continue
-    return fds
-
-
-def _all_gone(pidfds: list[int]) -> bool:
-    """Whether all of them end within the time; closes them."""
-    deadline, left = time.monotonic() + _GONE_S, set(pidfds)
-    while left and (rest := deadline - time.monotonic()) > 0:
-        left -= set(select.select(left, [], [], rest)[0])
-    for fd in pidfds:
-        os.close(fd)
-    return not left
+    seconds: float
+    fault: str  # to whom, and what
+    at: str  # the time of day, as the log has it
 
 
 class Chaos:
-    """``pauses_s``: from each fault to the first answer to a request that was made after it."""
+    """``pauses``: one for each fault that hit somebody."""
 
     def __init__(self, server: Server, traffic: Traffic, rng: Random) -> None:
         self._server, self._traffic, self._rng = server, traffic, rng
         self.seen = Seen(traffic.history, [], 0)
-        self.pauses_s: list[float] = []
-        self.counts: dict[str, int] = {}
+        self.pauses: list[Pause] = []
 
     async def rage(self) -> Seen:
         for _ in range(FAULTS):
             await self._traffic.progress(self._rng.randint(50, 600))
-            began_ns = time.monotonic_ns()
-            if self._rng.random() < 0.06:
-                await self._end_the_watchdog()
-            else:
-                await self._hurt_one()
+            at, began_ns = time.strftime("%H:%M:%S"), time.monotonic_ns()
+            fault = await (
+                self._end_the_watchdog() if self._rng.random() < 0.06 else self._hurt_one()
+            )
             answered_ns = await self._answer_after(began_ns)
-            self.pauses_s.append((answered_ns - began_ns) / 1e9)
+            if not fault:
+                continue
+            self.pauses.append(Pause((answered_ns - began_ns) / 1e9, fault, at))
             self.seen.faults.append((began_ns, answered_ns))
             self.seen.kills += 1
         return self.seen
@@ -92,28 +66,29 @@ class Chaos:
             checked = len(requests)
             await self._traffic.progress(1)
 
-    async def _hurt_one(self) -> None:
-        """A worker, the supervisor, Thespian's Admin or its logger."""
-        pids = _descendants(self._server.pid)
+    async def _hurt_one(self) -> str:
+        """A worker, the supervisor, Thespian's Admin or its logger; "" where nobody was hit."""
+        pids = descendants(self._server.pid)
         if not pids:
-            return  # the whole tree is on its way back
+            return ""  # the whole tree is on its way back
         pid = self._rng.choice(pids)
         how = self._rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP])
         try:
+            role = role_of(pid, self._server.pid)
             os.kill(pid, how)
-        except ProcessLookupError:
-            return  # an earlier fault took it along
-        self.counts[how.name] = self.counts.get(how.name, 0) + 1
+        except OSError:
+            return ""  # an earlier fault took it along
+        return f"{role} {how.name}"
 
-    async def _end_the_watchdog(self) -> None:
+    async def _end_the_watchdog(self) -> str:
         """Its death ends everything; who started it starts it again."""
         self._traffic.serving.clear()
-        left = _open_pidfds(_descendants(self._server.pid))
+        left = open_pidfds(descendants(self._server.pid))
         await asyncio.to_thread(self._server.kill)
-        assert await asyncio.to_thread(_all_gone, left), "processes outlive the watchdog"
+        assert await asyncio.to_thread(all_gone, left), "processes outlive the watchdog"
         await asyncio.to_thread(self._server.start)
         self._traffic.serving.set()
-        self.counts["watchdog"] = self.counts.get("watchdog", 0) + 1
+        return "watchdog SIGKILL"
 
 
 async def _run(server: Server, rng: Random) -> tuple[Seen, Chaos]:
@@ -135,6 +110,31 @@ async def _run(server: Server, rng: Random) -> tuple[Seen, Chaos]:
     return seen, chaos
 
 
+def _figures(seen: Seen, pauses: list[Pause]) -> str:
+    """For people: what is sound on one machine is slow on another, so that none of it is asserted."""
+    below = [each for each in pauses if not each.fault.startswith("watchdog")]
+    lines = [
+        f"{len(seen.history.requests)} requests, {len(pauses)} faults",
+        _spans("all faults", pauses),
+        _spans("all but the watchdog's", below),  # that one is a start of Python and all imports
+    ]
+    lines += [
+        _spans(fault, [each for each in pauses if each.fault == fault])
+        for fault in sorted({each.fault for each in pauses})
+    ]
+    longest = sorted(pauses, reverse=True)[:10]
+    return "\n".join([*lines, *(f"{s:.2f} s  {fault} at {at}" for s, fault, at in longest)])
+
+
+def _spans(fault: str, pauses: list[Pause]) -> str:
+    spans = sorted(each.seconds for each in pauses)
+    median, p99 = spans[len(spans) // 2], spans[int(len(spans) * 0.99)]
+    return (
+        f"pause after {len(spans):4d} x {fault:25} median {median:.2f} s, "
+        f"p99 {p99:.2f} s, longest {spans[-1]:.2f} s"
+    )
+
+
 def test_any_process_may_die_or_hang_and_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     print(f"CHAOS_SEED={SEED}")
     effects = tmp_path / "effects"
@@ -146,19 +146,15 @@ def test_any_process_may_die_or_hang_and_nothing_is_lost_or_doubled(tmp_path: Pa
     )
     try:
         seen, chaos = asyncio.run(_run(server, Random(SEED)))
-        left = _open_pidfds(_descendants(server.pid))
+        left = open_pidfds(descendants(server.pid))
         assert server.stop() == 0
-        assert _all_gone(left), "processes outlive a clean stop"
+        assert all_gone(left), "processes outlive a clean stop"
     except BaseException:
         print(server.log()[-8000:])
         raise
     finally:
         server.close()
     seen.effects = [Effect(*line.split()) for line in effects.read_text().splitlines()]
-    pauses = sorted(chaos.pauses_s)
-    print(
-        f"{chaos.counts}; {len(seen.history.requests)} requests; pause after a fault: median "
-        f"{pauses[len(pauses) // 2]:.2f} s, p99 {pauses[int(len(pauses) * 0.99)]:.2f} s"
-    )
+    print(_figures(seen, chaos.pauses))
     assert problems(seen) == []
-    assert sum(chaos.counts.values()) > FAULTS / 2
+    assert len(chaos.pauses) > FAULTS / 2

@@ -43,11 +43,11 @@ TEXTS = "def greeting(name: str) -> str:\n    return f'Hello, {name}!'\n"
 class Project:
     """A program of two files, served with --reload."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *flags: str) -> None:
         self.program, self.texts = folder / "program.py", folder / "texts.py"
         self.program.write_text(PROGRAM)
         self.texts.write_text(TEXTS)
-        self.server = Server(folder / "data", self.program, flags=("--reload",))
+        self.server = Server(folder / "data", self.program, flags=("--reload", *flags))
 
     def __enter__(self) -> "Project":
         self.server.__enter__()
@@ -207,3 +207,64 @@ def test_a_server_that_dies_is_started_again_by_the_next_change(project: Project
         project.change(project.texts, "Hello", "Moin")
         project.server.await_said("Ready.\n", 2)
         assert project.call("Greeter/greet", "Ada") == "Moin, Ada!"
+
+
+MANY = ("--system", "processes", "--partitions", "2", "--gateways", "2")
+
+
+def test_a_tree_of_processes_is_replaced_by_the_new_code_while_callers_wait(tmp_path: Path) -> None:
+    with Project(tmp_path, *MANY) as project:
+        for key in ("one", "two", "three"):
+            project.call(f"Flow/{key}/run/send")
+        answers: list[str] = []
+        is_over = threading.Event()
+        errors: list[BaseException] = []
+
+        def call_again_and_again() -> None:
+            try:
+                while not is_over.is_set():
+                    answers.append(project.call("Greeter/greet", "Ada"))
+            except BaseException as e:
+                errors.append(e)
+
+        caller = threading.Thread(target=call_again_and_again)
+        caller.start()
+        urls = project.server.ingress_url, project.server.admin_url
+        project.change(project.texts, "Hello", "Moin")
+        project.server.await_said("Ready.\n", 2)
+        assert project.call("Greeter/greet", "Eve") == "Moin, Eve!"
+        is_over.set()
+        caller.join()
+        assert not errors, errors
+        assert set(answers) <= {"Hello, Ada!", "Moin, Ada!"}
+        assert all(project.server.said.count(url) == 2 for url in urls)
+        for key in ("one", "two", "three"):
+            tell = f"{project.server.ingress_url}/Flow/{key}/tell"
+            httpx.post(tell, json="yes", timeout=60).raise_for_status()
+            attach = f"{project.server.ingress_url}/restate/workflow/Flow/{key}/attach"
+            assert httpx.get(attach, timeout=60).json() == "yes, said version 1"
+        assert project.server.stop() == 0
+
+
+@pytest.mark.parametrize("new", ["1 / 0\ndef greeting", "import os; os._exit(7)\ndef greeting"])
+def test_a_tree_goes_on_beside_code_that_cannot_be_loaded(tmp_path: Path, new: str) -> None:
+    with Project(tmp_path, *MANY) as project:
+        tree = httpx.get(f"{project.server.admin_url}/tree").json()["processes"]
+        project.change(project.texts, "def greeting", new)
+        project.server.await_said("The version before goes on.")
+        told = "exit code 7" if "_exit" in new else "texts.py:1: ZeroDivisionError"
+        assert told in project.server.log()
+        assert project.call("Greeter/greet", "Ada") == "Hello, Ada!"
+        now = httpx.get(f"{project.server.admin_url}/tree").json()["processes"]
+        assert now["watchdog_pid"] == tree["watchdog_pid"]
+        assert project.server.pid != tree["watchdog_pid"]
+        project.change(project.texts, new, "def greeting")
+        project.server.await_said("Ready.\n", 2)
+        assert project.call("Greeter/greet", "Ada") == "Hello, Ada!"
+
+
+def test_nothing_of_a_tree_is_left_when_the_watching_process_is_killed(tmp_path: Path) -> None:
+    with Project(tmp_path, *MANY) as project:
+        project.server.kill()  # the output ends when the last process that holds it does
+        project.server.start()
+        assert project.call("Greeter/greet", "Ada") == "Hello, Ada!"

@@ -65,7 +65,7 @@ async def up(
         defaults=settings.defaults(),
         remote=remote.options,
     )
-    registrar = remote.registrar(clock_of(asyncio.get_running_loop()).now_ms, os.urandom)
+    registrar = remote.registrar(clock_of(asyncio.get_running_loop()).now_ms, os.urandom, Registrar)
 
     async def prepare(engine: Engine) -> None:
         registrar.start(engine, engine.services())

@@ -39,7 +39,7 @@ VOID = Void()
 
 def replay(*entries: Entry, state: dict[str, bytes] | None = None, complete: bool = True) -> Replay:
     return Replay(
-        Start("inv_1", 1, HANDLER, "k", (INPUT, *entries), dict(state or {}), complete, 42)
+        Start(bytes(24), 1, HANDLER, "k", (INPUT, *entries), dict(state or {}), complete, 42)
     )
 
 

@@ -55,7 +55,8 @@ from perdure.journal.entries import (
 )
 from perdure.journal.schema import Handler, HandlerType, ServiceType
 
-INVOCATION = ids.format_invocation_id(bytes(range(1, 25)))
+RAW_ID = bytes(range(1, 25))
+INVOCATION = ids.format_invocation_id(RAW_ID)
 CALLEE = ids.format_invocation_id(bytes(range(2, 26)))
 _LIMIT_S = 5
 _QUIET_TURNS = 5  # of the loop without a burst: then the handler waits for time
@@ -284,7 +285,7 @@ class Lab:
         self._told = len(self.entries)
         keyed = self.handler.keyed
         start = Start(
-            invocation_id=INVOCATION,
+            id=RAW_ID,
             attempt=self.attempt_count,
             handler=self.handler,
             key=self.key,

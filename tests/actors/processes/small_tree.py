@@ -63,9 +63,9 @@ class SmallWorker:
         await writer.drain()
         writer.close()
 
-    async def introduced(self, peers: tuple[Peer, ...]) -> None:
+    async def introduced(self, peers: tuple[Peer, ...], down: dict[str, str]) -> None:
         seen = {peer.name: [peer.epoch, peer.socket] for peer in peers}
-        self.note("introduced", peers=seen)
+        self.note("introduced", peers=seen, down=down)
         if self.orders.deaf_once and self.me.epoch & 0xFFFFF == 1:
             time.sleep(600)  # on the loop, as a bad handler does
         if self.orders.status_to:

@@ -62,15 +62,24 @@ def test_restarts_wait_longer_and_longer_and_then_a_partition_is_down() -> None:
     assert _acts([*tree.exited("partition-0", "died", 1.1)]) == []
     assert tree.tick(2.0, NOBODY) == []
     assert tree.tick(2.1, NOBODY) == [Spawn("partition-0", _epoch(3))]
-    assert _acts([*tree.exited("partition-0", "the disk is full", 2.2)]) == []
+    assert tree.given_up() == {}
+    assert _acts([*tree.exited("partition-0", "the disk is full", 2.2)]) == [Introduce()]
     assert tree.names("down") == ["partition-0"]
+    assert tree.given_up() == {"partition-0": "the disk is full"}
     assert tree.tick(12.1, NOBODY) == []  # it is tried again once a window
     assert tree.tick(12.2, NOBODY) == [Spawn("partition-0", _epoch(4))]
-    assert _acts([*tree.exited("partition-0", "the disk is full", 12.3)]) == []
+    assert tree.given_up() == {"partition-0": "the disk is full"}
+    assert _acts([*tree.exited("partition-0", "still full", 12.3)]) == [Introduce()]
     assert tree.names("down") == ["partition-0"]
     status = tree.status(12.3, {})[0]
     assert (status.state, status.restart_count) == ("down", 4)
-    assert status.last_error == "the disk is full"
+    assert status.last_error == "still full"
+    assert tree.tick(22.3, NOBODY) == [Spawn("partition-0", _epoch(5))]
+    assert tree.ready("partition-0", _epoch(5), 22.4) == [
+        Introduce(),
+        Note("partition-0 is up again"),
+    ]
+    assert tree.given_up() == {}
 
 
 def test_failures_that_are_long_ago_do_not_count() -> None:
@@ -86,9 +95,8 @@ def test_a_gateway_over_its_intensity_escalates() -> None:
     tree.exited("gateway-0", "died", 1.0)
     tree.exited("gateway-0", "died", 1.1)
     tree.tick(2.1, NOBODY)
-    assert tree.exited("gateway-0", "crashed", 2.2) == [
-        Escalate("gateway-0 failed 3 times, last: crashed")
-    ]
+    acts = tree.exited("gateway-0", "crashed", 2.2)
+    assert Escalate("gateway-0 failed 3 times, last: crashed") in acts
 
 
 def test_a_refusal_ends_the_first_start_alone() -> None:
@@ -164,3 +172,33 @@ def test_a_broadcast_of_somebody_who_is_gone_is_forgotten() -> None:
     broadcasts.begin(("gateway-0", 1, 1), {"partition-0"})
     assert broadcasts.gone("gateway-0") == []
     assert broadcasts.heard(("gateway-0", 1, 1), "partition-0") == []
+
+
+def test_who_had_been_up_for_a_while_is_started_again_at_once_however_often() -> None:
+    tree = _up()
+    for start in range(2, 9):
+        at = float(start)  # always a second after it was up
+        acts = tree.exited("partition-0", "was killed by SIGKILL", at)
+        assert Spawn("partition-0", _epoch(start)) in acts
+        tree.ready("partition-0", _epoch(start), at)
+
+
+def test_a_tree_that_was_up_before_starts_all_at_once_and_stops_in_order() -> None:
+    tree = Supervision(Plan((PARTITION, GATEWAY), STRATEGY), 7, is_ordered=False)
+    assert tree.begin(0.0) == [Spawn("partition-0", _epoch(1)), Spawn("gateway-0", _epoch(1))]
+    assert tree.ready("gateway-0", _epoch(1), 1.0) == [Introduce()]
+    assert tree.ready("partition-0", _epoch(1), 2.0) == [Introduce(), AllUp()]
+    assert tree.stop(5.0) == [AskToStop("gateway-0")]
+    assert tree.exited("gateway-0", "ended", 6.0) == [AskToStop("partition-0")]
+
+
+def test_who_escalates_is_not_introduced_any_more() -> None:
+    tree = _up()
+    tree.exited("gateway-0", "died", 0.1)
+    tree.ready("gateway-0", _epoch(2), 0.1)
+    tree.exited("gateway-0", "died", 0.2)
+    tree.tick(1.2, NOBODY)
+    tree.ready("gateway-0", _epoch(3), 1.2)
+    acts = tree.exited("gateway-0", "died", 1.3)
+    assert any(isinstance(act, Escalate) for act in acts)
+    assert tree.names("up") == ["partition-0"]

@@ -105,12 +105,15 @@ def test_the_whole_tree_comes_back_after_the_end_of(
         assert all(w.epoch > epochs[w.name] for w in after.workers)
 
 
-def test_a_killed_logger_is_replaced_and_disturbs_nobody(tmp_path: Path) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_logger_that_ends_or_hangs_is_replaced_and_disturbs_nobody(
+    tmp_path: Path, signum: signal.Signals
+) -> None:
     with _tree(tmp_path) as tree:
         _settle(tree)
         status = tree.status()
         (logger,) = set(children(status.admin_pid)) - {status.supervisor_pid}
-        os.kill(logger, signal.SIGKILL)
+        os.kill(logger, signum)
         tree.wait_until_gone([logger])
         os.kill(_pid(tree, "partition-0"), signal.SIGKILL)  # and restarts still work
         tree.until_introduced("partition-1", "partition-0", status.workers[0].epoch)

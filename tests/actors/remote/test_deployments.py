@@ -12,7 +12,7 @@ from perdure.journal.schema import Handler, HandlerType, ServiceType
 
 HANDLER = Handler("Greeter", "greet", HandlerType.SERVICE, ServiceType.SERVICE)
 START = Start(
-    "inv_10GJfy0GGPIZ0JsmI2YhihwhbLzDth0Jvz",
+    bytes(range(1, 25)),
     1,
     HANDLER,
     "",

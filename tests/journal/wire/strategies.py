@@ -53,7 +53,6 @@ from perdure.journal.entries import (
     Value,
     Void,
 )
-from perdure.journal.ids import format_invocation_id
 from perdure.journal.schema import Handler, HandlerType, ServiceType
 from perdure.journal.wire.control import Control
 from perdure.journal.wire.frames import FrameType
@@ -187,11 +186,10 @@ controls: st.SearchStrategy[Control] = (
     | failed
 )
 
-invocation_ids = st.binary(min_size=24, max_size=24).map(format_invocation_id)
 handlers = st.just(Handler("Cart", "add", HandlerType.EXCLUSIVE, ServiceType.VIRTUAL_OBJECT))
 starts = st.builds(
     Start,
-    invocation_id=invocation_ids,
+    id=st.binary(min_size=24, max_size=24),
     attempt=u32,
     handler=handlers,
     key=texts,

@@ -44,7 +44,7 @@ ID = "inv_10GJfy0GGPIZ0JsmI2YhihwhbLzDth0Jvz"
 PLAIN = Handler("S", "echo", HandlerType.SERVICE, ServiceType.SERVICE)
 
 FIRST_START = Start(
-    invocation_id=ID,
+    id=RAW_ID,
     attempt=1,
     handler=PLAIN,
     key="",
@@ -54,7 +54,7 @@ FIRST_START = Start(
     random_seed=42,
 )
 KEYED_START = Start(
-    invocation_id=ID,
+    id=RAW_ID,
     attempt=1,
     handler=PLAIN,
     key="k",

@@ -222,7 +222,7 @@ def start_of(
     """``entries`` empty: just an Input without a body. ``state`` None: nothing is known of it."""
     described = describe(service).handlers[handler]
     return Start(
-        invocation_id=INVOCATION,
+        id=RAW_ID,
         attempt=1,
         handler=described,
         key=key if described.keyed else "",
