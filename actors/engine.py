@@ -39,7 +39,7 @@ from perdure.journal.events import (
     Event,
     Request,
 )
-from perdure.journal.ids import format_invocation_id, parse_invocation_id
+from perdure.journal.ids import format_invocation_id, parse_invocation_id, schedule_id
 from perdure.journal.placement import ALONE, Placement
 from perdure.journal.records import Completed, Invocation
 from perdure.journal.requests import (
@@ -52,6 +52,7 @@ from perdure.journal.requests import (
 )
 from perdure.journal.schedules_requests import Answer as ScheduleAnswer
 from perdure.journal.schedules_requests import Ask as ScheduleAsk
+from perdure.journal.schedules_requests import Declare, Put
 from perdure.journal.schema import HandlerType, Service
 from perdure.journal.store import Store
 
@@ -138,11 +139,21 @@ class Engine(Operators, Looking):
             if self.schedules.declared is not None:
                 partition.submit(self._about_schedules(self.schedules.declared, None))
             partition.start(self._base.spawn(PartitionActor, None, partition))
-            self.exchange.opened(partition)
         except BaseException:  # such as a read that fails
             await store.close()
             raise
+        try:
+            self.exchange.opened(partition)
+        except BaseException:
+            await self._let_go(partition)
+            raise
         self._partition, self._down = partition, ""
+
+    async def _let_go(self, partition: Partition) -> None:
+        """Drop one that runs, and its store."""
+        await partition.crash()
+        await self._base.stop(partition.cell)
+        await partition.store.close()
 
     async def stop(self) -> None:
         """Take nothing more, commit what was decided, close the store. Waiting callers get 503."""
@@ -225,9 +236,7 @@ class Engine(Operators, Looking):
         self._restarting = self._loop.create_task(self._restart(partition))
 
     async def _restart(self, partition: Partition) -> None:
-        await partition.crash()
-        await self._base.stop(partition.cell)
-        await partition.store.close()
+        await self._let_go(partition)
         stopping = self._loop.create_task(self._stopping.wait())
         try:
             await self._open_again(stopping)
@@ -304,6 +313,9 @@ class Engine(Operators, Looking):
                     del self._awaiting[id]
 
     async def _ask_schedules(self, ask: ScheduleAsk) -> ScheduleAnswer:
+        if not isinstance(ask, Declare):  # of which each partition takes its part
+            name = ask.spec.name if isinstance(ask, Put) else ask.name
+            self._require_here(schedule_id(name), f"the schedule '{name}'")
         token = next(self._tokens)
         answer: ScheduleAnswer = await self._ask(self._about_schedules(ask, token), token)
         return answer
@@ -348,8 +360,7 @@ class Engine(Operators, Looking):
             raise
         now_ms = self._now_ms()
         id, is_fresh = draw_id(invoke, now_ms, self._random_bytes)
-        if (owner := self.placement.elsewhere(id)) is not None:
-            raise PerdureError(f"{invoke.handler.service}/{invoke.key} is of partition {owner}")
+        self._require_here(id, f"{invoke.handler.service}/{invoke.key}")
         is_run = invoke.handler.type is HandlerType.WORKFLOW
         token = next(self._tokens)
         request = Request(
@@ -358,7 +369,7 @@ class Engine(Operators, Looking):
             invoke.key,
             Input(invoke.headers, invoke.body),
             now_ms,
-            int.from_bytes(self._random_bytes(8), "big"),
+            int.from_bytes(self._random_bytes(8), "big") if invoke.seed is None else invoke.seed,
             token,
             waits,
             is_fresh,
@@ -383,7 +394,9 @@ class Engine(Operators, Looking):
                 raise BadId(f"the key has more than {keys.MAX_TEXT_BYTES} bytes")
             if invoke.handler.type is HandlerType.EXCLUSIVE:
                 box = partition.tables.mailbox((invoke.handler.service, key))
-                if box.waiting_count >= self.options.mailbox_limit:
+                if box.waiting_count >= self.options.mailbox_limit and not (
+                    invoke.id is not None and partition.tables.invocation(invoke.id)
+                ):  # what waits there already may be sent again
                     raise Overloaded(
                         f"{box.waiting_count} invocations wait for {invoke.handler.service}/{key}; "
                         "try again later"
@@ -396,8 +409,8 @@ class Engine(Operators, Looking):
         return format_invocation_id(attach_id(target))
 
     async def attach(self, invocation_id: str) -> Answer | NotFound:
-        id = parse_invocation_id(invocation_id)
-        token = next(self._tokens)
+        id, token = parse_invocation_id(invocation_id), next(self._tokens)
+        self._require_here(id, invocation_id)
         found = await self._ask(Attach(id, token, True), token, id)
         if found is None:
             return NotFound(invocation_id)
@@ -410,8 +423,9 @@ class Engine(Operators, Looking):
         return Answer(invocation_id, found, None, handler)
 
     async def output(self, invocation_id: str) -> Output:
-        token = next(self._tokens)
-        found = await self._ask(Attach(parse_invocation_id(invocation_id), token, False), token)
+        id, token = parse_invocation_id(invocation_id), next(self._tokens)
+        self._require_here(id, invocation_id)
+        found = await self._ask(Attach(id, token, False), token)
         return (
             NotFound(invocation_id) if found is None else self._stored_answer(invocation_id, found)
         )

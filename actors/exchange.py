@@ -48,16 +48,28 @@ class Exchange:
     def opened(self, partition: Partition) -> None:
         """The partition runs (again), and nothing of it has spoken yet.
 
-        After a repartition it may hold messages to itself: they take effect before anything newer of the
-        same sender can.
+        Its last commit may be on disk although nobody heard of it: those messages are told now. After a
+        repartition it may hold messages to itself: they take effect before anything newer of the same
+        sender can.
         """
         self._cleared.clear()
+        self._tell_last(partition)
         own, last, now_ms = self._placement.index, 0, self._now_ms()
         while rows := partition.tables.outbox(own, last, _CLEARED_AT_ONCE):
             for key, message in rows:
                 last = keys.split_outbox(key)[1]
                 partition.submit(Arrived(own, last, outbox.decode(message), now_ms))
                 partition.tables.put_row(key, None)
+
+    def _tell_last(self, partition: Partition) -> None:
+        """The newest message of each destination, if it is there still; who carries reads those before it."""
+        for destination in range(self._placement.count):
+            raw = partition.tables.row(keys.outbox_last(destination))
+            if raw is None or destination == self._placement.index:
+                continue
+            seq = keys.unpack_number(raw)
+            for _, message in partition.tables.outbox(destination, seq - 1, 1):
+                self.carry(destination, seq, message)
 
     def forward(self, act: Forward) -> None:
         self.carry(act.destination, act.seq, act.row)

@@ -14,8 +14,15 @@ from perdure.journal.entries import Entry, decode_segment, segment_at_ms
 from perdure.journal.ids import parse_invocation_id
 from perdure.journal.records import Completed, Invocation
 from perdure.journal.requests import Filter, InvocationInfo, Journaled
+from perdure.journal.tables import Tables
 
 _SCAN_CHUNK = 1_000
+
+
+def _shown(tables: Tables, id: bytes) -> Invocation | None:
+    """The record, unless it is only kept for the one who may ask again under its id."""
+    record = tables.invocation(id)
+    return None if record is None or record.is_forgotten else record
 
 
 class Looking(ABC):
@@ -28,7 +35,7 @@ class Looking(ABC):
     async def invocation(self, invocation_id: str) -> InvocationInfo | None:
         id = parse_invocation_id(invocation_id)
         partition = await self._durable()
-        record = partition.tables.invocation(id)
+        record = _shown(partition.tables, id)
         return None if record is None else describe(id, record, partition.attempts.awaiting(id))
 
     async def _durable(self) -> Partition:
@@ -40,12 +47,12 @@ class Looking(ABC):
     async def journal(self, invocation_id: str) -> list[Entry] | None:
         id = parse_invocation_id(invocation_id)
         tables = (await self._durable()).tables
-        return None if tables.invocation(id) is None else tables.entries(id)
+        return None if _shown(tables, id) is None else tables.entries(id)
 
     async def journaled(self, invocation_id: str) -> list[Journaled] | None:
         id = parse_invocation_id(invocation_id)
         partition = await self._durable()
-        if partition.tables.invocation(id) is None:
+        if _shown(partition.tables, id) is None:
             return None
         return [
             Journaled(entry, segment_at_ms(value))
@@ -59,7 +66,7 @@ class Looking(ABC):
     async def invocations(self, filter: Filter) -> list[InvocationInfo]:
         found: list[tuple[bytes, Invocation]] = []
         async for id, record in self._iter_invocations():
-            if matches(record, filter):
+            if matches(record, filter) and not record.is_forgotten:
                 found.append((id, record))
                 if len(found) >= filter.limit:
                     break

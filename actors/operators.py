@@ -25,6 +25,7 @@ from perdure.journal.events import (
     SendSignalTo,
 )
 from perdure.journal.ids import parse_invocation_id
+from perdure.journal.placement import Placement
 from perdure.journal.requests import (
     DeploymentChoice,
     Edits,
@@ -42,6 +43,7 @@ class Operators(ABC):
 
     registry: Registry
     deployments: Deployments
+    placement: Placement
     _now_ms: Callable[[], int]
     _random_bytes: Callable[[int], bytes]
     _tokens: "count[int]"
@@ -54,6 +56,11 @@ class Operators(ABC):
     async def _ask(self, event: Event, token: int, id: bytes | None = None) -> Any:
         """Submit an event and wait for its reply."""
 
+    def _require_here(self, id: bytes, what: str) -> None:
+        """Raises PerdureError where what is asked for is another partition's."""
+        if (owner := self.placement.elsewhere(id)) is not None:
+            raise PerdureError(f"{what} is of partition {owner}")
+
     async def signal(self, invocation_id: str, signal: int | str, result: SignalResult) -> None:
         await self._signal(parse_invocation_id(invocation_id), signal, result)
 
@@ -62,6 +69,7 @@ class Operators(ABC):
         await self._signal(id, signal, result)
 
     async def _signal(self, id: bytes, signal: int | str, result: SignalResult) -> None:
+        self._require_here(id, "that invocation")
         token = next(self._tokens)
         await self._ask(SendSignalTo(id, signal, result, token, self._now_ms()), token)
 
@@ -69,6 +77,7 @@ class Operators(ABC):
         self, invocation_id: str, op: Op, deployment: DeploymentChoice = Which.KEEP
     ) -> OpResult | Incompatible:
         id, token = parse_invocation_id(invocation_id), next(self._tokens)
+        self._require_here(id, invocation_id)
         moves = op is Op.RESUME and deployment is not Which.KEEP
         destination = self._destination(id, deployment) if moves else None
         event = Operate(id, op, token, self._now_ms(), destination)
@@ -83,6 +92,7 @@ class Operators(ABC):
         edits: Edits = (),
     ) -> Restarted | OpResult | Incompatible:
         id, token, now_ms = parse_invocation_id(invocation_id), next(self._tokens), self._now_ms()
+        self._require_here(id, invocation_id)
         event = Restart(
             id,
             ids.sibling_id(id, now_ms, self._random_bytes(10)),
@@ -106,6 +116,7 @@ class Operators(ABC):
         found = self.registry.services.get(service)
         if found is None or found.type is ServiceType.SERVICE:
             raise PerdureError(f"{service} is no virtual object or workflow; it has no state")
+        self._require_here(ids.key_partition(key).to_bytes(8, "big"), f"{service}/{key}")
         token = next(self._tokens)
         event = PatchState(service, key, new_state, version, token, self._now_ms())
         await self._ask(event, token)

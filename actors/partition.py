@@ -67,6 +67,7 @@ _EXPIRY_BURST = 500
 _FOR_EVER_MS = 1 << 62
 _RECOVERY_BURST = 200
 _SWEEP_INTERVAL_S = 1.0
+_KEPT_FOR_GATEWAYS_S = 60.0
 
 
 class PartitionOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +135,10 @@ class Partition:
         self._counts = counts = counts or Counts()
         self.store = store
         self.tables = Tables(store, handlers, options.state_cache_bytes, placement)
+        # with several partitions completions are kept for gateways, too, and for a minute only
+        self._cleanup_interval_s = options.cleanup_interval_s
+        if placement.count > 1:
+            self._cleanup_interval_s = min(self._cleanup_interval_s, _KEPT_FOR_GATEWAYS_S)
         self.commits = Commits(
             self.tables,
             store,
@@ -433,7 +438,7 @@ class Partition:
         """Forget what is over, once its retention is; rest while nothing is kept."""
         while True:
             await self._has_expiries.wait()
-            await asyncio.sleep(self._options.cleanup_interval_s)
+            await asyncio.sleep(self._cleanup_interval_s)
             await self.expire()
             if not self.store.scan(keys.EXPIRY, keys.expiries_until(_FOR_EVER_MS), 1):
                 self._has_expiries.clear()

@@ -25,7 +25,7 @@ from perdure.actors.plane.server import PlaneServer
 from perdure.actors.plane.serving import Served
 from perdure.actors.processes.messages import Peer
 from perdure.actors.processes.status import ProcessTree
-from perdure.actors.processes.worker import Start, StartRefused, Tree
+from perdure.actors.processes.worker import Start, StartRefused, StoreRefused, Tree
 from perdure.actors.registry import Registry
 from perdure.actors.watchdog import Watchdog
 from perdure.describe import describe
@@ -158,6 +158,8 @@ class PartitionWorker(_Process):
             await self._system.start(self._prepare)
         except SettingsError as error:
             raise StartRefused(str(error)) from error
+        except StoreError as error:
+            raise StoreRefused(str(error)) from error
         engine = self._system.engine
         self._server = PlaneServer(
             self.me.name,

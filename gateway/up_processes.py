@@ -8,11 +8,14 @@ import logging
 import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 from perdure.actors.processes.messages import Peer, Up
 from perdure.actors.processes.plan import Exhausted, Plan, Strategy, WorkerSpec
 from perdure.actors.processes.watchdog import Watchdog
-from perdure.actors.processes.worker import StartRefused
+from perdure.actors.processes.worker import StartRefused, StoreRefused
 from perdure.gateway import held_ports, server
 from perdure.gateway.process_workers import GATEWAY, PARTITION, Orders, encode_orders
 from perdure.gateway.registry_everywhere import SEED_BYTES
@@ -21,7 +24,10 @@ from perdure.gateway.settings_sources import with_ports
 from perdure.gateway.up import say, warn_of_fsync
 from perdure.gateway.version_code import project_of
 from perdure.gateway.version_store import VersionStore
-from perdure.journal.layout import prepare_partitions
+from perdure.journal.before_opening import check_data, check_stores
+from perdure.journal.datadir import unusable
+from perdure.journal.errors import PerdureError, StoreError
+from perdure.journal.layout import find_layout, prepare_partitions, unprepare_partitions
 
 log = logging.getLogger("perdure.up")
 
@@ -40,21 +46,42 @@ def run(
     ``listeners``: sockets that somebody else holds as well, and on which the gateways accept.
     """
     server.check_admin_address(settings)
+    check_data(settings.data, settings.partitions)
     teller = _Teller(settings)
-    watchdog = Watchdog(settings.data, teller)  # whoever served this data is gone, with its ports
-    if listeners is not None:
-        held_ports.leave(listeners)
-    held = _hold_ports(settings) if listeners is None else listeners
-    try:
-        settings = with_ports(settings, *(each.getsockname()[1] for each in held if each))
-        prepare_partitions(settings.data, settings.partitions)
-        code = _take_code(settings, targets) if keeps_versions else ""
-        watchdog.run(_plan(settings, targets, code))
-    except StartRefused as error:
-        raise SettingsError(str(error)) from error
-    finally:
-        held.close()
+    with Watchdog(
+        settings.data, teller
+    ) as watchdog:  # who served this data is gone, with its ports
+        if listeners is not None:
+            held_ports.leave(listeners)
+        held = _hold_ports(settings) if listeners is None else listeners
+        with closing(held), _prepared(settings):
+            settings = with_ports(settings, *(each.getsockname()[1] for each in held if each))
+            code = _take_code(settings, targets) if keeps_versions else ""
+            try:
+                watchdog.run(_plan(settings, targets, code))
+            except StoreRefused as error:
+                raise StoreError(str(error)) from error
+            except StartRefused as error:
+                raise SettingsError(str(error)) from error
     say("Stopped.")
+
+
+@contextmanager
+def _prepared(settings: Settings) -> Iterator[None]:
+    """With directories for all partitions; those of a start that is refused are gone again if unused."""
+    data, count = settings.data, settings.partitions
+    is_new = find_layout(data) is None
+    try:
+        try:
+            prepare_partitions(data, count)
+        except OSError as error:
+            raise unusable(Path(data), error) from error
+        check_stores(data, count)
+        yield
+    except PerdureError:
+        if is_new:
+            unprepare_partitions(data, count)
+        raise
 
 
 def _hold_ports(settings: Settings) -> server.Listeners:

@@ -78,7 +78,7 @@ class DataDirectory:
                 f"expected a data directory at {self.path}, found a file; name another directory"
             ) from None
         except OSError as e:
-            raise _unusable(self.path, e) from e
+            raise unusable(self.path, e) from e
         if PARTITIONS in names:
             raise StoreFormat(
                 f"expected one store at {self.path}, found {PARTITIONS}: the stores are in directories "
@@ -121,7 +121,7 @@ class DataDirectory:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as e:
-            raise _unusable(self.path, e) from e
+            raise unusable(self.path, e) from e
         self._take(fd)
         try:
             os.ftruncate(fd, 0)
@@ -129,7 +129,7 @@ class DataDirectory:
         except OSError as e:
             if e.errno != errno.ENOSPC:  # the id only helps people; a full disk is dealt with later
                 self.unlock()
-                raise _unusable(self.path, e) from e
+                raise unusable(self.path, e) from e
 
     def lock_for_reading(self) -> None:
         """Keep owners out without changing anything. Raises StoreBusy, StoreError."""
@@ -138,7 +138,7 @@ class DataDirectory:
         except FileNotFoundError:
             return  # a copy that no process has opened yet
         except OSError as e:
-            raise _unusable(self.path, e) from e
+            raise unusable(self.path, e) from e
         self._take(fd)
 
     def _take(self, fd: int) -> None:
@@ -322,7 +322,8 @@ class DataDirectory:
         return statistics.median(times)
 
 
-def _unusable(path: Path, e: OSError) -> StoreError:
+def unusable(path: Path, e: OSError) -> StoreError:
+    """The system does not let us use the data directory."""
     return StoreError(
         f"the data directory {path} cannot be used: {e.strerror}. "
         "Expected a directory that this user may write; change its owner, or name another one."

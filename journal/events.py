@@ -43,6 +43,7 @@ class Entropy:
 
 class Request(Shape, frozen=True):
     """Somebody outside asks for an invocation. ``is_fresh``: the id is random, so it can't exist.
+    ``seed``: random; where an invocation has it already, it began by this very request.
 
     ``waits``: the caller wants the result; else it wants to know that the request is durable.
     """

@@ -328,11 +328,25 @@ def finish(turn: Turn, id: bytes, invocation: Invocation, result: Outcome) -> No
 
 
 def withdraw(turn: Turn, id: bytes, invocation: Invocation, result: Failure) -> None:
-    """Take back what never began (scheduled or inboxed); nothing of it stays."""
+    """Take back what never began (scheduled or inboxed); nothing of it stays, except for the one who may
+    ask again under its id."""
     if type(invocation.status) is Scheduled:
         turn.clear_timer(invocation.status.start_at_ms, TimerKind.START, id)
-    turn.put(id, None)
     turn.forget_journal(id)
+    if invocation.keep_ms > 0:
+        expires_at_ms = turn.now_ms + invocation.keep_ms
+        over = replace(
+            invocation,
+            status=Completed(result, turn.now_ms, expires_at_ms),
+            waiters=(),
+            completion_retention_ms=0,
+            journal_retention_ms=0,
+            modified_at_ms=turn.now_ms,
+        )
+        turn.put(id, over)
+        turn.rows[keys.expiry(expires_at_ms, ExpiryKind.INVOCATION, id)] = b""
+    else:
+        turn.put(id, None)
     _leave(turn, id, invocation, result)
 
 
@@ -351,11 +365,11 @@ def cancel(turn: Turn, id: bytes, invocation: Invocation) -> None:
 
 def kill(turn: Turn, id: bytes) -> None:
     """End an invocation and everything that it called, without asking."""
-    doomed = [id]
+    doomed = [(id, id)]  # who called it: its call has to arrive first
     while doomed:
-        each = doomed.pop()
+        caller, each = doomed.pop()
         if turn.is_elsewhere(each):
-            turn.post(id, each, Kill())
+            turn.post(caller, each, Kill())
             continue
         invocation = turn.invocation(each)
         if invocation is None or type(invocation.status) is Completed:
@@ -365,7 +379,7 @@ def kill(turn: Turn, id: bytes) -> None:
             continue
         for entry in turn.entries_from(each, 0):
             if type(entry) is Completion and type(entry.result) is InvocationId:
-                doomed.append(parse_invocation_id(entry.result.id))
+                doomed.append((each, parse_invocation_id(entry.result.id)))
         turn.acts.append(AbortAttempt(each))
         finish(turn, each, invocation, KILLED)
 

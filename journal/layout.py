@@ -17,10 +17,12 @@ from perdure.journal.placement import MAX_PARTITIONS, owner_of
 PARTITIONS = "PARTITIONS"
 LAYOUT_VERSION = 1
 
+_NOT_OURS = {"lost+found", "run", "code", "owner.lock", PARTITIONS + ".tmp"}  # may be there before
 _STORE_FILES = ("FORMAT", "CREATING")  # either one: a store is here, or was begun
 _PARTITION = re.compile(r"partition-\d{3}")
 _GENERATION = re.compile(r"generation-(\d+)(\.new)?")
 _FIRST_GENERATION = 1
+_MOST_NAMED = 5  # files in a message
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -86,6 +88,35 @@ def prepare_partitions(data: str | os.PathLike[str], count: int) -> list[Path]:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_layout(data, fresh(count))
     return directories
+
+
+def check_new(data: str | os.PathLike[str]) -> None:
+    """Raise StoreFormat where ``data``, in which no data was found, has files of somebody else. OSError."""
+    try:
+        names = set(os.listdir(data)) - _NOT_OURS
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise StoreFormat(
+            f"expected a data directory at {data}, found a file; name another directory"
+        ) from None
+    foreign = sorted(name for name in names if not _PARTITION.fullmatch(name))
+    if foreign:
+        raise StoreFormat(
+            f"expected an empty directory or a Perdure data directory at {data}, found no {PARTITIONS} "
+            f"file but: {', '.join(foreign[:_MOST_NAMED])}. Nothing was touched. Name another directory."
+        )
+
+
+def unprepare_partitions(data: str | os.PathLike[str], count: int) -> None:
+    """Undo ``prepare_partitions``, where it has made a layout and no store was begun since."""
+    directories = directories_of(data, fresh(count))
+    if count > 1 and not any(_entries(path) for path in directories):
+        for name in (PARTITIONS, PARTITIONS + ".tmp"):
+            (Path(data) / name).unlink(missing_ok=True)
+        for path in directories:
+            if path.is_dir():
+                path.rmdir()
 
 
 def directory_of(data: str | os.PathLike[str], id: bytes) -> Path:

@@ -42,7 +42,7 @@ def operate(turn: Turn, event: Operate) -> OpResult | Incompatible:
     """One operation on one invocation (admin 6)."""
     id, op = event.id, event.op
     record = turn.invocation(id)
-    if record is None:
+    if record is None or record.is_forgotten:
         return OpResult.NOT_FOUND
     status = record.status
     if type(status) is Completed:
@@ -188,7 +188,7 @@ def restart(turn: Turn, event: Restart) -> Restarted | OpResult | Incompatible:
 
 
 def _refuse_restart(old: Invocation | None) -> OpResult | None:
-    if old is None:
+    if old is None or old.is_forgotten:
         return OpResult.NOT_FOUND
     match old.status:
         case Scheduled() | Inboxed():

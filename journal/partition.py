@@ -152,9 +152,10 @@ def _request(turn: Turn, event: Request) -> None:
 
 
 def _request_again(turn: Turn, event: Request, existing: Invocation) -> None:
+    is_same = existing.seed == event.seed  # sent again: whoever sent it has no answer yet
     if not event.waits:
-        turn.acts.append(Reply(event.token, (existing, False)))
-    elif existing.type is HandlerType.WORKFLOW:
+        turn.acts.append(Reply(event.token, (existing, is_same)))
+    elif existing.type is HandlerType.WORKFLOW and not is_same:
         turn.acts.append(Reply(event.token, reach.ALREADY_INVOKED))
     elif type(existing.status) is Completed:
         turn.acts.append(Reply(event.token, existing))

@@ -29,6 +29,7 @@ class Invoke(msgspec.Struct, frozen=True):
     trace: str | None = None  # of the caller, see journal/trace.py
     is_new: bool = False  # with an ``id`` that was drawn at random and is sent for the first time
     keep_ms: int = 0  # keep the completion so long at least, for a caller that may ask again
+    seed: int | None = None  # random; a request with the same one under the same id is the same
 
 
 class Answer(msgspec.Struct, frozen=True):

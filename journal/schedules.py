@@ -172,7 +172,8 @@ def _trigger(turn: Turn, id: bytes, schedule: Schedule, asked_at_ms: int) -> Ans
     if handler is None or problem is not None:
         return Refused(409, problem or "")
     started, _, _ = identity(spec, handler, moment(asked_at_ms) + TRIGGERED)
-    if started in schedule.running or turn.invocation(started) is not None:
+    known = (*schedule.running, schedule.last_invocation)
+    if started in known or turn.invocation(started) is not None:
         return Triggered(started)  # asked for again
     if len(schedule.running) >= MAX_RUNNING:
         return Refused(429, f"{len(schedule.running)} invocations of it are not over")

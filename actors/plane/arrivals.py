@@ -17,6 +17,7 @@ log = logging.getLogger("perdure.plane")
 
 _PAUSE_COUNT = 16_384  # messages that wait here while the engine has a batch: several windows
 _BATCH_COUNT = 4_096
+_TRY_AGAIN_S = 0.1  # where the engine takes nothing, such as while its store is down
 
 
 class Receiver(Protocol):
@@ -65,12 +66,17 @@ class Arrivals:
                     self._is_paused = False
                     self._connection.resume_reading()
         except PerdureError as error:
-            self._connection.abort(f"messages of partition {self._source} are not taken: {error}")
+            await self._refuse(f"messages of partition {self._source} are not taken: {error}")
         except Exception as error:
             log.exception("messages of partition %d are not taken", self._source)
-            self._connection.abort(f"messages of partition {self._source} failed: {error!r}")
+            await self._refuse(f"messages of partition {self._source} failed: {error!r}")
         finally:
             self._work = None
+
+    async def _refuse(self, reason: str) -> None:
+        """Let its sender try again, though not at once: the next time may be no better."""
+        await asyncio.sleep(_TRY_AGAIN_S)
+        self._connection.abort(reason)
 
     def writable(self) -> None:
         """Acknowledgements are small; nothing waited for this."""

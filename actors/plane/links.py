@@ -88,6 +88,10 @@ class Link:
         if self.is_behind or self._connection is None or not self._has_room():
             self.is_behind = True
             return
+        if seq != self._sent_seq + 1:  # others are before it, of which nobody told
+            self.is_behind = True
+            self._read_soon()
+            return
         self._put(seq, message)
 
     def _has_room(self) -> bool:

@@ -55,7 +55,8 @@ class Unwelcome(msgspec.Struct, array_like=True, tag=2, frozen=True):
 class Call(msgspec.Struct, array_like=True, tag=3, gc=False):
     """``waits``: answered with the end (``Value`` or ``Ended``), else with ``Took``.
 
-    ``is_new``: the id was drawn at random, and this is the first time that it is sent.
+    ``is_new``: the id was drawn at random, and this is the first time that it is sent. ``seed``: of one
+    whose id others may send, too, by which it is known when it is sent again.
     """
 
     number: int
@@ -73,6 +74,7 @@ class Call(msgspec.Struct, array_like=True, tag=3, gc=False):
     scope: str | None = None
     limit_key: str | None = None
     trace: str | None = None
+    seed: int | None = None
 
 
 class Ask(msgspec.Struct, array_like=True, tag=4, gc=False):

@@ -3,6 +3,8 @@
 Ids are drawn by who calls, so that a request that is sent again is known again. What routes is cluster.py.
 """
 
+import os
+
 from perdure.actors.plane.caller import Caller
 from perdure.actors.plane.messages import Call, Ended, Took, Value
 from perdure.actors.plane.methods import End, output_of, restarted_of
@@ -30,6 +32,7 @@ from perdure.journal.requests import (
 )
 from perdure.journal.schedules_records import Schedule, Spec
 from perdure.journal.schedules_requests import Stored
+from perdure.journal.schema import HandlerType
 
 
 class RemotePartition(Caller):
@@ -65,6 +68,8 @@ class RemotePartition(Caller):
 
     def _call(self, id: bytes, invoke: Invoke, is_fresh: bool, waits: bool) -> Call:
         handler = invoke.handler
+        named = invoke.idempotency_key is not None or handler.type is HandlerType.WORKFLOW
+        is_random = is_fresh or (invoke.id is not None and not named)
         return Call(
             self.next_number(),
             waits,
@@ -76,11 +81,12 @@ class RemotePartition(Caller):
             invoke.headers,
             invoke.idempotency_key,
             is_fresh,
-            self._keep_ms if is_fresh else 0,
+            self._keep_ms if is_random else 0,
             invoke.delay_ms,
             invoke.scope,
             invoke.limit_key,
             invoke.trace,
+            None if is_fresh else int.from_bytes(os.urandom(8), "big"),
         )
 
     # ---- ends

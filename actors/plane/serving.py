@@ -142,6 +142,7 @@ class Serving:
 
     async def _call_later(self, call: Call) -> None:
         handler = await self._behind.handler(call.service, call.handler)
+        call.is_new = False  # it may have been sent again since, on another connection
         invoke, engine = _invoke(call, handler), self._behind.engine
         found: Accepted | _End
         found = await (engine.end_of(invoke) if call.waits else engine.send(invoke))
@@ -227,6 +228,7 @@ def _invoke(call: Call, handler: Handler) -> Invoke:
         call.trace,
         call.is_new,
         call.keep_ms,
+        call.seed,
     )
 
 

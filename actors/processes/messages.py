@@ -80,12 +80,16 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """It can't start. ``is_refused``: by what the user asked for; another try can't help."""
+    """It can't start. ``is_refused``: by what the user asked for; another try can't help.
+
+    ``is_of_store``: by its store; a first start is refused then, but later ones are tried again.
+    """
 
     name: str
     epoch: int
     reason: str
     is_refused: bool
+    is_of_store: bool = False
 
 
 class Pong(msgspec.Struct, frozen=True, tag=True):
@@ -137,6 +141,7 @@ class Up(msgspec.Struct, frozen=True, tag=True):
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
     reason: str
+    is_of_store: bool = False
 
 
 class Escalated(msgspec.Struct, frozen=True, tag=True):

@@ -41,6 +41,7 @@ class AllUp(msgspec.Struct, frozen=True):
 
 class Refuse(msgspec.Struct, frozen=True):
     reason: str
+    is_of_store: bool = False
 
 
 class Escalate(msgspec.Struct, frozen=True):
@@ -78,6 +79,7 @@ class Child(msgspec.Struct):
     reason: str = ""  # why its process is ending, where that is known before it ends
     last_error: str = ""
     is_refused: bool = False
+    is_of_store: bool = False  # the refusal
     was_down: bool = False
     was_seen_stopped: bool = False  # by a signal, at the last tick
 
@@ -116,12 +118,18 @@ class Supervision:
             acts.append(Note(f"{name} is up again"))
         return acts + self._advance(now)
 
-    def failed(self, name: str, epoch: int, reason: str, is_refused: bool) -> list[Act]:
-        """The worker says that it can't start; its process has nothing more to do."""
+    def failed(
+        self, name: str, epoch: int, reason: str, is_refused: bool, is_of_store: bool = False
+    ) -> list[Act]:
+        """The worker says that it can't start; its process has nothing more to do.
+
+        A store that can't be opened refuses a first start; a tree that is started anew goes on without it.
+        """
         child = self._find(name, epoch)
         if child is None or child.state != STARTING:
             return []
-        child.reason, child.is_refused = reason, is_refused
+        child.reason, child.is_of_store = reason, is_of_store
+        child.is_refused = is_refused and (self._is_ordered or not is_of_store)
         return [Kill(name)]
 
     def heard(self, name: str, epoch: int, now: float) -> None:
@@ -140,7 +148,7 @@ class Supervision:
         child.last_error = child.reason or how
         child.reason = ""
         if child.is_refused and not self._is_complete:
-            return [Refuse(child.last_error)]
+            return [Refuse(child.last_error, child.is_of_store)]
         if was_up and now - child.up_since_s >= self._strategy.steady_s:
             child.failures = []  # it had recovered from them
         acts = self._restart(child, now)

@@ -134,7 +134,11 @@ class Supervisor(Actor):  # type: ignore[misc]
             case messages.Failed():
                 self._carry_out(
                     self._supervision.failed(
-                        message.name, message.epoch, message.reason, message.is_refused
+                        message.name,
+                        message.epoch,
+                        message.reason,
+                        message.is_refused,
+                        message.is_of_store,
                     )
                 )
             case messages.Pong():
@@ -198,8 +202,8 @@ class Supervisor(Actor):  # type: ignore[misc]
                     self._introduce()
                 case supervision.AllUp():
                     self._tell_watchdog(messages.Up(self._peers(), self._down()))
-                case supervision.Refuse(reason):
-                    self._tell_watchdog(messages.Refused(reason))
+                case supervision.Refuse(reason, is_of_store):
+                    self._tell_watchdog(messages.Refused(reason, is_of_store))
                 case supervision.Escalate(reason):
                     self._tell_watchdog(messages.Escalated(reason))
                 case supervision.AllStopped():

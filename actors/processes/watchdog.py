@@ -27,7 +27,8 @@ from perdure.actors.processes.lookout import TreeFailed, children, looking_out
 from perdure.actors.processes.plan import Plan, soon
 from perdure.actors.processes.run_directory import RunDirectory
 from perdure.actors.processes.supervisor import BEGIN, Supervisor
-from perdure.actors.processes.worker import StartRefused
+from perdure.actors.processes.worker import StartRefused, StoreRefused
+from perdure.journal.errors import PerdureError
 
 log = logging.getLogger("perdure.watchdog")
 
@@ -60,7 +61,7 @@ class Watchdog:
     """Runs one tree after the other until a signal. Call from the main thread of a process of its own."""
 
     def __init__(self, data: str, on_up: Callable[[messages.Up], None] | None = None) -> None:
-        """Raises AlreadyRunning. ``on_up``: called each time the whole tree has started."""
+        """Raises AlreadyRunning, StoreError. ``on_up``: called each time the whole tree has started."""
         self._plan: Plan
         self._on_up = on_up
         self._run = RunDirectory(data)
@@ -69,8 +70,22 @@ class Watchdog:
         self._was_up = False  # any tree
         self._up_since_s: float | None = None  # the present one, or the last
 
+    def __enter__(self) -> "Watchdog":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """No process is left. A start that was refused leaves nothing of its own in the data directory."""
+        is_refused = kind is not None and issubclass(kind, PerdureError)
+        if is_refused:
+            self._run.discard()
+        else:
+            self._run.close()
+
     def run(self, plan: Plan) -> None:
-        """Returns after SIGTERM or SIGINT and a drain. Raises StartRefused where the first start can't be."""
+        """Within ``with``. Returns after SIGTERM or SIGINT and a drain.
+
+        Raises StartRefused, TreeFailed or StoreError where the first start can't be.
+        """
         self._plan = plan
         hygiene.become_subreaper()
         hygiene.stay_on_loopback()
@@ -82,20 +97,17 @@ class Watchdog:
         gc.freeze()  # what all share is never looked at again, so that its pages stay shared
         error, restarts, failures = "", 0, 0
         with self._signals():
-            try:
-                while True:
-                    ended = self._one_tree(restarts, error)
-                    if not ended.reason:
-                        return
-                    was_steady = time.monotonic() - (self._up_since_s or math.inf) > STEADY_S
-                    failures = 1 if was_steady else failures + 1
-                    error, restarts = ended.reason, restarts + 1
-                    wait_s = backoff_s(failures)
-                    log.error("%s; everything is started again %s", error, soon(wait_s))
-                    if self._pause(wait_s):
-                        return
-            finally:
-                self._run.close()
+            while True:
+                ended = self._one_tree(restarts, error)
+                if not ended.reason:
+                    return
+                was_steady = time.monotonic() - (self._up_since_s or math.inf) > STEADY_S
+                failures = 1 if was_steady else failures + 1
+                error, restarts = ended.reason, restarts + 1
+                wait_s = backoff_s(failures)
+                log.error("%s; everything is started again %s", error, soon(wait_s))
+                if self._pause(wait_s):
+                    return
 
     # ---- one tree
 
@@ -169,9 +181,9 @@ class Watchdog:
                 self._was_up, self._up_since_s = True, time.monotonic()
                 if self._on_up is not None:
                     self._on_up(up)
-            case messages.Refused(reason):
+            case messages.Refused(reason, is_of_store):
                 if not self._was_up:
-                    raise StartRefused(reason)
+                    raise (StoreRefused if is_of_store else StartRefused)(reason)
                 return _Ended(reason)
             case messages.Escalated(reason):
                 return _Ended(reason)

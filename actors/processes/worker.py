@@ -23,6 +23,10 @@ class StartRefused(PerdureError):
     """A worker can't start by what the user asked for: a setting, a target. Another try can't help."""
 
 
+class StoreRefused(StartRefused):
+    """A worker can't open its store at the first start. Later it is tried again, while the others serve."""
+
+
 class Start(msgspec.Struct, frozen=True):
     """Who a worker is. ``socket``: the path that it may listen on; the supervisor removes it."""
 
@@ -145,8 +149,8 @@ class WorkerActor(LoopActor):
             self._worker = _make(spec, init)
             info = await self._worker.start(self)
         except PerdureError as error:
-            is_refused = isinstance(error, StartRefused)
-            self._say(messages.Failed(self._name, self._epoch, str(error), is_refused))
+            refused = isinstance(error, StartRefused), isinstance(error, StoreRefused)
+            self._say(messages.Failed(self._name, self._epoch, str(error), *refused))
             return  # the supervisor ends this process
         gc.collect()
         gc.freeze()

@@ -13,17 +13,19 @@ from random import Random
 from typing import TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from perdure import Context, ObjectContext, Service, VirtualObject
 from perdure.actors.clock import clock_of, run_virtual
-from perdure.actors.engine import Engine
+from perdure.actors.engine import Engine, EngineOptions
 from perdure.actors.partition import PartitionActor
 from perdure.definition import Definition
 from perdure.describe import describe
 from perdure.hosting import Hosted
 from perdure.journal.attempt import Attempt, Deployment, Sink, Start
 from perdure.journal.entries import Value
-from perdure.journal.errors import StoreFailed
+from perdure.journal.errors import Overloaded, StoreFailed
+from perdure.journal.ids import fresh_id
 from perdure.journal.requests import Accepted, Answer, InvocationInfo, Invoke, Op, OpResult
 from perdure.journal.schema import Defaults
 from perdure.journal.store import MemoryStore, Store
@@ -76,13 +78,18 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "perdure")  # the faults are on purpose
 
 
-def new_engine(open_store: Callable[[], Awaitable[Store]], deployment: Deployment) -> Engine:
+def new_engine(
+    open_store: Callable[[], Awaitable[Store]],
+    deployment: Deployment,
+    options: EngineOptions | None = None,
+) -> Engine:
     return Engine(
         open_store,
         {each.name: describe(each, Defaults()) for each in SERVICES},
         deployment,
         now_ms=clock_of(asyncio.get_running_loop()).now_ms,
         random_bytes=os.urandom,
+        options=options,
     )
 
 
@@ -456,3 +463,28 @@ def test_a_purged_journal_is_gone_after_a_crash(hosted: Hosted) -> None:
         await engine.stop()
 
     run_virtual(main())
+
+
+def test_a_full_queue_refuses_what_is_new_and_not_what_waits_in_it_and_is_sent_again(
+    hosted: Hosted,
+) -> None:
+    async def scene() -> None:
+        store = MemoryStore(Random(1))
+
+        async def open_store() -> Store:
+            return store
+
+        engine = new_engine(open_store, hosted, EngineOptions(mailbox_limit=1))
+        await engine.start()
+        holds = await engine.send(to(engine, "rest", "a"))
+        waiting = replace(to(engine, "add", "a"), id=fresh_id("Counter", "a", 1, bytes(12)))
+        assert (await engine.send(waiting)).is_new
+        with pytest.raises(Overloaded):
+            await engine.send(to(engine, "add", "a"))
+        again = asyncio.ensure_future(engine.call(waiting))
+        await asyncio.sleep(0.1)
+        await engine.operate(holds.invocation_id, Op.KILL)
+        assert content(await again) == b"1"
+        await engine.stop()
+
+    run_virtual(scene())

@@ -20,9 +20,9 @@ from perdure import (
 )
 from perdure.actors.clock import run_virtual
 from perdure.journal import keys, placement
-from perdure.journal.entries import Failure, Value
+from perdure.journal.entries import Failure, Value, Void
 from perdure.journal.errors import MessageGap, PerdureError
-from perdure.journal.ids import schedule_id
+from perdure.journal.ids import format_invocation_id, schedule_id
 from perdure.journal.outbox import Kill, Outgoing, encode
 from perdure.journal.requests import Filter, Op, OpResult
 from perdure.journal.schedules_records import Interval, Spec
@@ -241,8 +241,27 @@ def test_a_request_that_was_sent_to_the_wrong_partition_is_refused() -> None:
     async def play(town: Town) -> None:
         here, there = far_keys(town)
         wrong = town.engines[town.home(there)]
-        with pytest.raises(PerdureError, match=f"is of partition {town.home(here)}"):
-            await wrong.call(town.invoke("Bank", "add", here, b"1"))
+        invoke = town.invoke("Bank", "add", here, b"1")
+        assert invoke.id is not None
+        id = format_invocation_id(invoke.id)
+        names = (f"s{n}" for n in range(100))
+        name = next(n for n in names if wrong.placement.elsewhere(schedule_id(n)) is not None)
+        for ask in (
+            lambda: wrong.call(invoke),
+            lambda: wrong.attach(id),
+            lambda: wrong.output(id),
+            lambda: wrong.signal(id, "x", Void()),
+            lambda: wrong.operate(id, Op.CANCEL),
+            lambda: wrong.restart(id),
+            lambda: wrong.patch_state("Bank", here, {"total": b"5"}, None),
+        ):
+            with pytest.raises(PerdureError, match=f"is of partition {town.home(here)}"):
+                await ask()
+        spec = Spec(name, Interval(1_000), "Bank", "add", here, b"1", JSON)
+        with pytest.raises(PerdureError, match="is of partition"):
+            await wrong.schedules.put(spec)
+        with pytest.raises(PerdureError, match="is of partition"):
+            await wrong.schedules.trigger(name)
 
     scene(play)
 

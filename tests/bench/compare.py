@@ -4,6 +4,7 @@
 
 `perdure-processes`: two partitions and one gateway, each a process of its own.
 `perdure-remote`: `perdure up` drives the same hypercorn deployment as the official server does.
+`perdure-asgi-processes`: the hosted app, two partitions and one gateway.
 `perdure-asgi`: `perdure up` hosts the same app, on the official SDK, in its own process.
 All other arguments are those of ../shared/bench/compare.py, beside the checkout.
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-OURS = ("perdure-remote", "perdure-asgi", "perdure-processes")
+OURS = ("perdure-remote", "perdure-asgi", "perdure-processes", "perdure-asgi-processes")
 _PROCESSES = "--system processes --partitions 2 --gateways 1"
 BENCH = Path(__file__).resolve().parents[3] / "shared" / "bench"
 
@@ -43,11 +44,12 @@ def start(name: str, home: Path, work: Path, perdure: str) -> Any:
     contender = compare.Contender(name, work)
     ingress, admin = contender.ingress, contender.admin
     service = BENCH / "service.py"
-    target, more, environ = "", "", {}
-    if name == "perdure-asgi":
+    target, environ = "", {}
+    if "asgi" in name:
         target = f"{service}:app"
     elif name == "perdure-processes":
-        target, more, environ = str(service), _PROCESSES, {"PERDURE": "1"}
+        target, environ = str(service), {"PERDURE": "1"}
+    more = _PROCESSES if name.endswith("processes") else ""
     command = perdure.format(
         service=target, data=contender.work / "data", ingress=ingress, admin=admin
     )

@@ -148,6 +148,8 @@ class Machine:
         delay_ms: int | None = None,
         idempotency_key: str | None = None,
         id: bytes | None = None,
+        seed: int | None = None,
+        keep_ms: int = 0,
     ) -> bytes:
         """Ask for an invocation; its raw id. ``token`` is the number of the request, from 1."""
         fresh = False
@@ -159,18 +161,20 @@ class Machine:
             id = ids.idempotent_id(target.service, key, target.name, idempotency_key)
         else:
             id, fresh = self.fresh_id(target.service, key), True
+        token = self.token()
         event = Request(
             id,
             target,
             key,
             Input(headers, body),
             self.now_ms,
-            7,
-            self.token(),
+            6 + token if seed is None else seed,
+            token,
             waits,
             fresh,
             idempotency_key,
             None if delay_ms is None else self.now_ms + delay_ms,
+            keep_ms=keep_ms,
         )
         self.apply(event)
         return id

@@ -52,6 +52,7 @@ class Fault(Enum):
     TOO_LARGE = auto()
     LOST = auto()
     WRITTEN = auto()
+    WRITTEN_AND_FAILED = auto()
     FAILED = auto()
 
 
@@ -94,6 +95,10 @@ class FaultyStore:
             case Fault.WRITTEN:
                 await self.store.append(group, after)
                 raise Indeterminate("no answer")
+            case Fault.WRITTEN_AND_FAILED:
+                await self.store.append(group, after)
+                self._failed = True
+                self._check()
             case Fault.FAILED:
                 self._failed = True
                 self._check()

@@ -14,6 +14,7 @@ from perdure.journal.layout import (
     partition_directories,
     prepare_partitions,
     stores_of,
+    unprepare_partitions,
     write_layout,
 )
 from tests.journal.stores import open_small
@@ -42,6 +43,18 @@ def test_several_partitions_are_numbered_directories(tmp_path: Path) -> None:
         _create(path)
     assert directory_of(tmp_path, FIRST).name == names[0]
     assert directory_of(tmp_path, LAST).name == names[2]
+
+
+def test_directories_that_were_prepared_in_vain_are_gone_but_no_store_ever_is(
+    tmp_path: Path,
+) -> None:
+    prepare_partitions(tmp_path, 2)
+    unprepare_partitions(tmp_path, 2)
+    assert list(tmp_path.iterdir()) == []
+    _create(prepare_partitions(tmp_path, 2)[1])
+    unprepare_partitions(tmp_path, 2)
+    assert find_layout(tmp_path) == Layout(2, 1)
+    assert (tmp_path / "partition-001" / "FORMAT").exists()
 
 
 def test_a_later_generation_is_a_directory_of_its_own(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 import pytest
 
-from perdure.journal import keys
+from perdure.journal import keys, outbox
 from perdure.journal.entries import Completion, Failure, Signal, Sleep, Value, Void
 from perdure.journal.events import AbortAttempt, Complete, Report, StartAttempt
 from perdure.journal.invocation import KILLED
-from perdure.journal.records import INBOXED, RUNNING, BackingOff, Completed, Paused
+from perdure.journal.placement import Placement, owner_of_key
+from perdure.journal.records import INBOXED, RUNNING, BackingOff, Completed, Invocation, Paused
 from perdure.journal.requests import Op, OpResult
 from tests.journal.machine import ADD, DAY_MS, GREET, NOW_MS, RUN, Machine
 
@@ -110,6 +111,50 @@ def test_kill_ends_everything_that_was_called_at_any_depth() -> None:
     m.commit()
     assert list(m.rows(keys.ACTIVE)) == [keys.active(outsider)]
     assert len(m.rows(keys.INBOX)) == 1
+
+
+def test_a_kill_follows_the_call_that_it_is_for_as_a_message_of_the_same_sender() -> None:
+    m = Machine()
+    m.tables.placement = Placement(0, 2)
+    here, there = (next(k for k in "abcdefgh" if owner_of_key(k, 2) == n) for n in (0, 1))
+    root = m.request(ADD, here)
+    m.burst(root, m.call(RUN, here))
+    child = m.callee(root)
+    m.burst(child, m.call(ADD, there))
+    m.operate(root, Op.KILL)
+    m.commit()
+    rows = [outbox.decode(value) for value in m.rows(keys.OUTBOX).values()]
+    assert [(type(row.message), row.to) for row in rows] == [
+        (outbox.Invoke, m.callee(child)),
+        (outbox.Kill, m.callee(child)),
+    ]
+    assert [row.sender for row in rows] == [child[:8], child[:8]]
+
+
+@pytest.mark.parametrize("op", [Op.KILL, Op.CANCEL])
+@pytest.mark.parametrize("delay_ms", [None, 50])
+def test_what_was_taken_back_does_not_run_when_it_is_sent_again(
+    op: Op, delay_ms: int | None
+) -> None:
+    m = Machine()
+    m.request(ADD, "a")
+    id = m.request(ADD, "a", waits=True, delay_ms=delay_ms, keep_ms=1_000)
+    m.operate(id, op)
+    m.request(ADD, "a", id=id, waits=True)
+    found = m.replies()[-1]
+    assert isinstance(found, Invocation)
+    assert type(found.status) is Completed
+    assert isinstance(found.status.result, Failure)
+    m.attach(id)
+    assert m.replies()[-1] is None
+    assert m.operate(id, Op.PURGE) is OpResult.NOT_FOUND
+    m.commit()
+    assert m.rows(keys.TIMER) == {}
+    m.now_ms += 1_000
+    assert m.expire() == 1
+    m.commit()
+    assert m.find(id) is None
+    assert m.rows(keys.EXPIRY) == {}
 
 
 def test_kill_answers_a_caller_outside_the_tree() -> None:

@@ -174,3 +174,19 @@ def test_an_inboxed_invocation_is_known_to_its_mailbox_after_a_crash() -> None:
     m.end(second)
     m.end(third)
     assert m.did(StartAttempt) == [StartAttempt(late, 1)]
+
+
+def test_a_run_that_is_asked_for_again_by_the_same_request_goes_on_waiting() -> None:
+    m = Machine()
+    id = m.request(RUN, "w", waits=True, seed=1)
+    m.request(RUN, "w", waits=True, seed=1)
+    assert m.did(AwaitEnd) == [AwaitEnd(2, id)]
+    m.request(RUN, "w", waits=True, seed=2)
+    assert m.replies()[-1] == ALREADY_INVOKED
+    m.end(id, b"x")
+    m.request(RUN, "w", waits=True, seed=1)
+    assert m.replies()[-1] == m.record(id)
+    m.request(RUN, "w", seed=1)
+    assert m.replies()[-1] == (m.record(id), True)
+    m.request(RUN, "w", seed=2)
+    assert m.replies()[-1] == (m.record(id), False)

@@ -3,7 +3,10 @@
 import pytest
 from msgspec.structs import replace
 
-from perdure.journal.entries import Failure, Output
+from perdure.journal import keys, outbox
+from perdure.journal.entries import Failure, Output, Void
+from perdure.journal.events import Arrived
+from perdure.journal.placement import Placement, owner_of, owner_of_key
 from perdure.journal.records import Completed, Running
 from perdure.journal.schedules_records import (
     Interval,
@@ -24,7 +27,7 @@ from perdure.journal.schedules_requests import (
     Triggered,
 )
 from perdure.journal.schema import HandlerType
-from tests.journal.clockwork import MINUTE_MS, MINUTELY, START_MS, Clockwork
+from tests.journal.clockwork import ID, MINUTE_MS, MINUTELY, START_MS, Clockwork
 from tests.journal.machine import ADD, GREET, NOW_MS, handler
 
 
@@ -60,6 +63,24 @@ def test_a_trigger_runs_at_once_and_a_repeated_request_is_the_same_one(m: Clockw
     second = m.ask(Trigger("tick", m.now_ms))
     assert m.begun() == [each.invocation for each in (first, second) if isinstance(each, Triggered)]
     assert m.schedule().running == tuple(m.begun())
+
+
+def test_a_repeated_trigger_is_the_same_one_wherever_its_run_is_over() -> None:
+    m = Clockwork(ADD)
+    here = owner_of(ID, 2)
+    m.tables.placement = Placement(here, 2)
+    there = next(key for key in "abcdefgh" if owner_of_key(key, 2) != here)
+    m.put(replace(MINUTELY, service="Counter", handler="add", key=there))
+    first = m.ask(Trigger("tick", m.now_ms))
+    assert isinstance(first, Triggered)
+    schedule = m.schedule()
+    told = outbox.Answer(schedule.waiter(ID), Void(), first.invocation)
+    m.apply(Arrived(1 - here, 1, outbox.Outgoing(first.invocation[:8], ID, told), m.now_ms))
+    assert (m.schedule().running, m.schedule().succeeded_count) == ((), 1)
+    assert m.ask(Trigger("tick", m.now_ms)) == first
+    assert m.schedule().started_count == 1
+    m.commit()
+    assert len(m.rows(keys.OUTBOX)) == 1
 
 
 def test_a_change_keeps_counts_and_life_and_what_runs(m: Clockwork) -> None:

@@ -38,7 +38,7 @@ from perdure.journal.requests import Answer, Invoke
 from perdure.journal.schema import Defaults
 from perdure.journal.schema import Service as Described
 from perdure.journal.store import Store
-from tests.journal.stores import open_small
+from tests.journal.stores import FaultyStore, open_small
 
 T = TypeVar("T")
 
@@ -225,7 +225,7 @@ class Machine:
         self.links: list[Links] = []
         self.cutters: list[Cutter] = []
         self.epochs = [0] * count
-        self.stores: dict[int, Store] = {}
+        self.stores: dict[int, FaultyStore] = {}
         self.partitions: list[RemotePartition] = []
         self.cluster: Cluster
 
@@ -259,7 +259,7 @@ class Machine:
         path = self.place / f"partition-{index}"
 
         async def open_store() -> Store:
-            self.stores[index] = store = open_small(path)
+            self.stores[index] = store = FaultyStore(open_small(path), [])
             return store
 
         engine = Engine(

@@ -9,8 +9,10 @@ import pytest
 
 from perdure.journal.entries import Value
 from perdure.journal.errors import Indeterminate, Overloaded, StoreFailed
+from perdure.journal.reach import ALREADY_INVOKED
 from perdure.journal.requests import Op
 from tests.actors.plane.stage import Machine, content, key_of, play, settled, to, until
+from tests.journal.stores import Fault
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -29,6 +31,41 @@ def test_calls_run_once_however_often_their_connection_is_cut(tmp_path: Path, se
             for key in keys:
                 assert await machine.cluster.state("Counter", key) == {"n": b"25"}
             assert [each.pending_count for each in machine.partitions] == [0, 0]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_workflow_runs_once_and_answers_whoever_started_it_over_cuts(
+    tmp_path: Path, seed: int
+) -> None:
+    async def scene() -> None:
+        async with Machine(tmp_path, 2, cut=2_000, seed=seed) as machine:
+            for n in range(40):
+                answer = await machine.cluster.call(to("run", f"w{n}", b'"%d"' % n))
+                assert content(answer) == b'"%d"' % n
+                again = await machine.cluster.call(to("run", f"w{n}", b'"again"'))
+                assert again.result == ALREADY_INVOKED
+                sent = await machine.cluster.send(to("add", "a", b"1", idempotency_key=str(n)))
+                assert sent.is_new
+            assert sum(each.cut_count for each in machine.cutters) > 2
+
+    play(scene)
+
+
+def test_a_message_of_a_commit_that_failed_after_it_was_written_is_sent(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Machine(tmp_path, 2) as machine:
+            here, there = key_of(0, 2), key_of(1, 2)
+            await machine.cluster.send(to("tell", here, json.dumps([there, "first"]).encode()))
+            await settled(machine)
+            machine.stores[0].faults.append(Fault.WRITTEN_AND_FAILED)
+            with pytest.raises(StoreFailed):
+                await machine.cluster.send(to("tell", here, json.dumps([there, "second"]).encode()))
+            log: list[str] = []
+            while log != ["first", "second"]:
+                log = json.loads(content(await machine.cluster.call(to("read", there))))
+            assert machine.engines[0].restart_count == 1
 
     play(scene)
 

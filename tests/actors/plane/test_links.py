@@ -178,6 +178,19 @@ def test_what_the_receiver_has_already_is_not_sent_again(tmp_path: Path) -> None
     play(scene)
 
 
+def test_rows_that_nobody_told_of_go_before_the_one_that_was_told(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Road(tmp_path) as road:
+            road.introduce()
+            await until(lambda: not road.links.links[1].is_behind)
+            road.here.rows = {n + 1: b"%d" % n for n in range(5)}
+            road.links.forward(1, 5, road.here.rows[5])
+            await road.all_arrived(5)
+            assert road.there.batch_sizes == [5]
+
+    play(scene)
+
+
 def test_a_partition_that_takes_no_messages_says_so(tmp_path: Path) -> None:
     async def scene() -> None:
         async with Road(tmp_path) as road:

@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from perdure.journal.entries import ByWorkflow, Failure, Value
 from perdure.journal.errors import BadId, PerdureError
+from perdure.journal.ids import parse_invocation_id
 from perdure.journal.requests import (
     Answer,
     Filter,
@@ -34,6 +36,39 @@ def test_a_call_is_answered_by_the_partition_that_owns_its_key(tmp_path: Path) -
                 assert found is None or found.status == "completed"
                 assert await machine.cluster.state("Counter", key_of(owner, 2)) == {"n": b"3"}
                 assert await machine.engines[1 - owner].state("Counter", key_of(owner, 2)) == {}
+
+    play(scene)
+
+
+def test_whoever_draws_a_random_id_finds_its_end_when_it_asks_again(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Machine(tmp_path) as machine:
+            invoke, run = to("add", "a", b"3"), to("run", "w", b'"x"')
+            for each, is_kept in ((invoke, True), (run, False)):
+                id = parse_invocation_id(machine.cluster.new_id(each))
+                await machine.cluster.call(replace(each, id=id))
+                partition = machine.engines[0].partition
+                assert partition is not None
+                found = partition.tables.invocation(id)
+                assert found is not None
+                assert (found.keep_ms > 0) is is_kept
+
+    play(scene)
+
+
+def test_what_is_only_kept_to_be_asked_for_again_is_not_shown(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Machine(tmp_path) as machine:
+            sent = await machine.cluster.send(to("add", "a", b"1", delay_ms=3_600_000))
+            id = sent.invocation_id
+            assert len(await machine.cluster.invocations(Filter())) == 1
+            assert await machine.cluster.operate(id, Op.KILL) is OpResult.DONE
+            assert await machine.cluster.invocation(id) is None
+            assert await machine.cluster.journal(id) is None
+            assert await machine.cluster.journaled(id) is None
+            assert await machine.cluster.invocations(Filter()) == []
+            assert await machine.cluster.attach(id) == NotFound(id)
+            assert await machine.cluster.operate(id, Op.KILL) is OpResult.NOT_FOUND
 
     play(scene)
 

@@ -98,7 +98,8 @@ def main() -> None:
             file.write(json.dumps(line) + "\n")
 
     try:
-        Watchdog(data, up).run(msgspec.json.decode(plan.encode(), type=Plan))
+        with Watchdog(data, up) as watchdog:
+            watchdog.run(msgspec.json.decode(plan.encode(), type=Plan))
     except StartRefused as error:
         sys.exit(f"refused: {error}")
 

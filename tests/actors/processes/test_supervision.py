@@ -110,6 +110,16 @@ def test_a_refusal_ends_the_first_start_alone() -> None:
     assert not any(isinstance(a, Refuse) for a in later.exited("partition-0", "killed", 1.1))
 
 
+def test_a_store_that_can_not_be_opened_refuses_the_first_tree_and_no_later_one() -> None:
+    first = Supervision(Plan((PARTITION,), STRATEGY), 7)
+    later = Supervision(Plan((PARTITION,), STRATEGY), 7, is_ordered=False)
+    for tree in (first, later):
+        tree.begin(0.0)
+        tree.failed("partition-0", _epoch(1), "damaged", True, True)
+    assert first.exited("partition-0", "killed", 0.1) == [Refuse("damaged", is_of_store=True)]
+    assert Spawn("partition-0", _epoch(2)) in later.exited("partition-0", "killed", 0.1)
+
+
 def test_who_gives_no_sign_of_life_is_killed() -> None:
     tree = _up()
     for at in (1.0, 2.0, 3.0, 4.0):

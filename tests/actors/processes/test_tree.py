@@ -204,5 +204,5 @@ def test_a_second_tree_on_the_same_data_is_refused(tmp_path: Path) -> None:
             timeout=30,
         )
         assert second.returncode != 0
-        assert b"another `perdure up` serves" in second.stderr
+        assert b"in use by process %d, another `perdure up`" % tree.watchdog.pid in second.stderr
         assert tree.watchdog.poll() is None
