@@ -5,7 +5,7 @@ By hand, not part of the suite; needs wrk:
     python -m tests.bench.million --count 1000000 --data DIR
 
 Fills DIR once (some minutes) and keeps it. Then `perdure up` on it: how long the pages take, and calls of 8
-connections in rounds, by turns with nobody looking and with a browser's requests once a second.
+connections in rounds, by turns with nobody looking and with two pages open.
 """
 
 import argparse
@@ -35,6 +35,11 @@ _PAGES = {
     "failed invocations": "/ui/api/invocations?limit=50&status=failed",
     "invocations of a key": "/ui/api/invocations?limit=50&service=Counter&key=alice",
 }
+_OPEN = (  # pages and the seconds between their requests, as in the console's scripts
+    {"overview": 2.0, "invocations, first page": 3.0},
+    {"overview": 2.0, "invocations of a service": 3.0},
+    {"overview": 2.0, "failed invocations": 3.0},
+)
 _PROGRAM = '''"""Small services to fill a store with."""
 import perdure
 fill = perdure.Service("Fill")
@@ -77,17 +82,19 @@ async def _notes(system: System, count: int) -> None:
 
 
 class Looker(threading.Thread):
-    """Asks for every page, once a second, as a browser that is left open."""
+    """Two pages that are left open in a browser: each asks again when its script does."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, pages: dict[str, float]) -> None:
         super().__init__(daemon=True)
-        self._url, self._over = url, threading.Event()
+        self._url, self._pages, self._over = url, pages, threading.Event()
 
     def run(self) -> None:
-        with httpx.Client(base_url=self._url, trust_env=False) as client:
-            while not self._over.wait(1.0):
-                for path in _PAGES.values():
-                    client.get(path)
+        due = dict.fromkeys(self._pages, time.monotonic())
+        with httpx.Client(base_url=self._url, trust_env=False, timeout=60) as client:
+            while not self._over.wait(max(0.0, min(due.values()) - time.monotonic())):
+                name = min(due, key=lambda each: due[each])
+                client.get(_PAGES[name])
+                due[name] = time.monotonic() + self._pages[name]
 
     def end(self) -> None:
         self._over.set()
@@ -118,17 +125,22 @@ def measure(server: Server, directory: Path) -> None:
                 took.append(time.perf_counter() - began)
             print(f"{name:28} first {took[0] * 1000:6.1f} ms, median {median(took) * 1000:6.1f} ms")
     rate(server.ingress_url, script)  # warm
+    for pages in _OPEN:
+        _by_turns(server, script, pages)
+
+
+def _by_turns(server: Server, script: Path, pages: dict[str, float]) -> None:
     alone, watched = [], []
     for _ in range(_ROUNDS):
         alone.append(rate(server.ingress_url, script))
-        looker = Looker(server.admin_url)
+        looker = Looker(server.admin_url, pages)
         looker.start()
         watched.append(rate(server.ingress_url, script))
         looker.end()
-    share = [b / a for a, b in zip(alone, watched, strict=True)]
+    share = sorted(b / a for a, b in zip(alone, watched, strict=True))
     print(
-        f"calls {median(alone):.0f}/s alone, {median(watched):.0f}/s with the console open; "
-        f"pairs {', '.join(f'{each:.2f}' for each in share)}; median {median(share):.2f}"
+        f"calls {median(alone):.0f}/s alone, {median(watched):.0f}/s with {', '.join(pages)} open; "
+        f"share of each pair {share[0]:.2f} to {share[-1]:.2f}, median {median(share):.2f}"
     )
 
 
