@@ -12,6 +12,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
+from perdure.journal.durable import replace_file
 from perdure.journal.errors import StoreDamaged, StoreError, StoreFormat
 
 _HEAD: Final = struct.Struct(">8sII")  # magic, format version, CRC-32 of the rest
@@ -74,23 +75,9 @@ class FramedFile(Generic[T]):
         framing = self._framing
         body = msgspec.msgpack.encode(content)
         framed = _HEAD.pack(framing.magic, framing.version, zlib.crc32(body)) + body
-        temporary = self.path.with_name(framing.name + ".tmp")
         try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with open(fd, "wb") as file:
-                file.write(framed)
-                file.flush()
-                os.fsync(fd)
-            temporary.rename(self.path)
-            self._sync_directory()
+            replace_file(self.path, framed)
         except OSError as e:
             raise StoreError(
                 f"the {framing.what} {self.path} cannot be written: {e.strerror}; nothing changed"
             ) from e
-
-    def _sync_directory(self) -> None:
-        fd = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)

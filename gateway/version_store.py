@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from perdure.gateway.settings import SettingsError
+from perdure.journal.durable import replace_file, sync_path, write_file
 from perdure.journal.errors import StoreError
 
 HASH_CHARS: Final = 32
@@ -56,26 +57,24 @@ class VersionStore:
         whole = hashlib.sha256()
         for name, content in _iter_contents(project, self._data):
             _add(whole, name, content)
-            _write(copy / name, content)
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            write_file(copy / name, content)
         return whole.hexdigest()[:HASH_CHARS]
 
     def _keep(self, copy: Path, hash: str) -> str:
         kept = self.folder(hash)
         if not kept.is_dir():
             for folder, _, _ in os.walk(copy):
-                _sync(Path(folder))
+                sync_path(Path(folder))
             copy.rename(kept)
-            _sync(self._folder)
-            _sync(self._data)
+            sync_path(self._folder)
+            sync_path(self._data)
         return hash
 
     def mark(self, start: str) -> None:
         """Remember, durably, that a start of `perdure up` has registered its version. Raises StoreError."""
-        new = self._folder / f"{_MARK}.new"
         try:
-            _write(new, start.encode())
-            new.replace(self._folder / _MARK)
-            _sync(self._folder)
+            replace_file(self._folder / _MARK, start.encode())
         except OSError as e:
             raise StoreError(f"{self._folder} cannot be written: {e}") from e
 
@@ -137,19 +136,3 @@ def _iter_files(project: Path, data: Path | None) -> Iterator[Path]:
             path = Path(folder, each)
             if each[0] != "." and path.is_file():
                 yield path
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -15,9 +15,10 @@ from typing import TypeVar
 
 import msgspec
 
+from perdure.journal.durable import replace_file, sync_path
 from perdure.journal.errors import StoreBusy, StoreDamaged, StoreError, StoreFormat
 from perdure.journal.ids import SLOT_COUNT
-from perdure.journal.layout import PARTITIONS, check_current, is_partition, sync_path
+from perdure.journal.layout import PARTITIONS, check_current, is_partition
 from perdure.journal.store import Tail
 
 FORMAT_VERSION = 1
@@ -165,13 +166,13 @@ class DataDirectory:
     def begin_creation(self) -> None:
         """From here to ``end_creation`` a crash leaves a directory that is started over."""
         self.path.chmod(0o700)
-        self._replace(_CREATING, b"", sync_directory=True)
+        replace_file(self.path / _CREATING, b"")
         if self.db.exists():
             shutil.rmtree(self.db)
         self.db.mkdir(mode=0o700)
 
     def end_creation(self, format: Format) -> None:
-        self._replace(_FORMAT, msgspec.json.encode(format), sync_directory=True)
+        replace_file(self.path / _FORMAT, msgspec.json.encode(format))
         self.clear_leftovers()
 
     def clear_leftovers(self) -> None:
@@ -230,7 +231,7 @@ class DataDirectory:
         return self._read(_EPOCH, Epoch).epoch
 
     def write_epoch(self, epoch: int) -> None:
-        self._replace(_EPOCH, msgspec.json.encode(Epoch(epoch)), sync_directory=True)
+        replace_file(self.path / _EPOCH, msgspec.json.encode(Epoch(epoch)))
 
     def read_mark(self) -> Mark:
         return self._read(_MARK, Mark)
@@ -238,7 +239,7 @@ class DataDirectory:
     def note(self, tail: Tail) -> None:
         """Move the high-water mark to ``tail``, which is durable. A crash may keep the old mark."""
         mark = Mark(tail.pos, tail.epoch, tail.id.hex())
-        self._replace(_MARK, msgspec.json.encode(mark), sync_directory=False)
+        replace_file(self.path / _MARK, msgspec.json.encode(mark), sync_directory=False)
 
     def _read(self, name: str, type: type[T]) -> T:
         path = self.path / name
@@ -250,23 +251,6 @@ class DataDirectory:
             ) from None
         except (OSError, ValueError, msgspec.MsgspecError) as e:
             raise StoreDamaged(f"{path} cannot be read ({e}); restore it from a backup") from e
-
-    def _replace(self, name: str, content: bytes, *, sync_directory: bool) -> None:
-        path = self.path / name
-        temporary = path.with_name(name + ".tmp")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, content)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        temporary.rename(path)
-        if sync_directory:
-            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
 
     # ---- space and speed -------------------------------------------------------------------------
 

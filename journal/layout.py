@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from perdure.journal.durable import replace_file
 from perdure.journal.errors import StoreDamaged, StoreFormat
 from perdure.journal.placement import MAX_PARTITIONS, owner_of
 
@@ -191,34 +192,7 @@ def leftovers(data: str | os.PathLike[str], layout: Layout) -> list[Path]:
 
 def write_layout(data: str | os.PathLike[str], layout: Layout) -> None:
     """Replace PARTITIONS, durably; the stores that it names must be."""
-    path = Path(data) / PARTITIONS
-    temporary = path.with_name(PARTITIONS + ".tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, msgspec.json.encode(layout))
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    temporary.rename(path)
-    sync_path(path.parent)
-
-
-def sync_path(path: Path) -> None:
-    """Make one file or directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_tree(root: Path) -> None:
-    """Make everything below ``root`` durable, and that it is there."""
-    for parent, _, names in os.walk(root):
-        for name in names:
-            sync_path(Path(parent, name))
-        sync_path(Path(parent))
-    sync_path(root.parent)
+    replace_file(Path(data) / PARTITIONS, msgspec.json.encode(layout))
 
 
 def remove_all(paths: list[Path]) -> None:

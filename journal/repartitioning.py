@@ -18,6 +18,7 @@ import msgspec
 
 from perdure.journal import layout
 from perdure.journal.datadir import DataDirectory
+from perdure.journal.durable import sync_path, sync_tree
 from perdure.journal.errors import StoreBusy, StoreDamaged, StoreError, StoreFormat
 from perdure.journal.layout import Layout
 from perdure.journal.leveldb import LevelDBOptions, LevelDBStore, open_store
@@ -226,7 +227,7 @@ class _Run:
             self._write(path, iter_rows_of(target, found, sources))
             self._watcher.step("verify", path, _rows(expected))
             self._verify(path, expected)
-        layout.sync_tree(self._work)
+        sync_tree(self._work)
         return kept
 
     def _take_up(self) -> None:
@@ -296,7 +297,7 @@ class _Run:
     def _switch(self) -> None:
         self._watcher.step("move", self._work)
         self._work.rename(self._place)
-        layout.sync_path(self._data)
+        sync_path(self._data)
         self._watcher.step("switch", self._place)
         layout.write_layout(self._data, self._new)
 
@@ -310,7 +311,7 @@ class _Run:
             self._watcher.step("remove", path)
             shutil.rmtree(path)
             removed.append(str(path))
-        layout.sync_path(self._data)
+        sync_path(self._data)
         return removed
 
     def _do(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from perdure.journal.datadir import unusable
+from perdure.journal.durable import replace_file
 from perdure.journal.errors import StoreBusy
 
 _LOCK_PATIENCE_S: Final = 3.0  # a tree whose watchdog was killed is gone after milliseconds
@@ -95,16 +96,14 @@ class RunDirectory:
         except (FileNotFoundError, ValueError):
             count = 0
         content = f"{count + 1:0{_COUNT_CHARS}d}\n".encode()
-        new = path.with_suffix(".new")
         try:
             try:
-                _write(new, content, os.O_CREAT | os.O_TRUNC)
-                new.replace(path)
+                replace_file(path, content, sync_directory=False)
             except OSError as error:
-                new.unlink(missing_ok=True)
+                path.with_name(path.name + ".tmp").unlink(missing_ok=True)
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not path.exists():
                     raise
-                _write(path, content)  # in place: it takes no more room
+                _overwrite(path, content)
         except OSError as error:
             raise unusable(Path(self._data), error) from error
         return count + 1
@@ -142,8 +141,9 @@ def _note_owner(fd: int) -> None:
             raise
 
 
-def _write(path: Path, content: bytes, flags: int = 0) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o600)
+def _overwrite(path: Path, content: bytes) -> None:
+    """In place: as many bytes as are there take no more room."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, content)
         os.fsync(fd)
