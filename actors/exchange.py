@@ -15,7 +15,7 @@ from perdure.journal.placement import Placement
 
 Numbered: TypeAlias = tuple[int, bytes]  # the number of a message, and the message encoded
 
-_CLEARED_AT_ONCE: Final = 256
+_READ_AT_ONCE: Final = 256
 
 
 class Carrier(Protocol):
@@ -42,7 +42,7 @@ class Exchange:
         self._running = running
         self._failed = failed
         self._now_ms = now_ms
-        self._cleared: dict[int, int] = {}  # by destination: rows up to here are deleted
+        self._first: dict[int, int] = {}  # by destination: the first row that is not deleted
         self.carry: Carrier = _leave
 
     def opened(self, partition: Partition) -> None:
@@ -52,10 +52,10 @@ class Exchange:
         repartition it may hold messages to itself: they take effect before anything newer of the same
         sender can.
         """
-        self._cleared.clear()
+        self._first.clear()
         self._tell_last(partition)
         own, last, now_ms = self._placement.index, 0, self._now_ms()
-        while rows := partition.tables.outbox(own, last, _CLEARED_AT_ONCE):
+        while rows := partition.tables.outbox(own, last, _READ_AT_ONCE):
             for key, message in rows:
                 last = keys.split_outbox(key)[1]
                 partition.submit(Arrived(own, last, outbox.decode(message), now_ms))
@@ -112,13 +112,10 @@ class Exchange:
     def delivered(self, destination: int, seq: int) -> None:
         """Everything up to ``seq`` arrived for certain; its rows go with a later commit."""
         tables = self._running().tables
-        while True:
-            cleared = self._cleared.get(destination, 0)
-            rows = self.outbox(destination, cleared, _CLEARED_AT_ONCE)
-            gone = [number for number, _ in rows if number <= seq]
-            for number in gone:
-                tables.put_row(keys.outbox(destination, number), None)
-            if gone:
-                self._cleared[destination] = gone[-1]
-            if len(gone) < _CLEARED_AT_ONCE:
-                return
+        first = self._first.get(destination)
+        if first is None:
+            left = self.outbox(destination, 0, 1)
+            first = left[0][0] if left else seq + 1
+        for number in range(first, seq + 1):  # there is no gap between them
+            tables.put_row(keys.outbox(destination, number), None)
+        self._first[destination] = max(first, seq + 1)
