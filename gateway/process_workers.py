@@ -18,6 +18,7 @@ import msgspec
 from perdure.actors.clock import clock_of
 from perdure.actors.engine import Engine
 from perdure.actors.inspector import Inspector
+from perdure.actors.loop_lag import LoopLag
 from perdure.actors.plane.cluster import Cluster
 from perdure.actors.plane.links import Links
 from perdure.actors.plane.remote import RemotePartition
@@ -27,7 +28,7 @@ from perdure.actors.processes.messages import Peer
 from perdure.actors.processes.status import ProcessTree
 from perdure.actors.processes.worker import Start, StartRefused, StoreRefused, Tree
 from perdure.actors.registry import Registry
-from perdure.actors.watchdog import Watchdog
+from perdure.actors.slow_handlers import SlowHandlers
 from perdure.describe import describe
 from perdure.embedded import System, flatten
 from perdure.gateway import held_ports, server
@@ -95,7 +96,7 @@ class _Process:
         self.apps = HostedApps(self.loaded.apps)
         self.same = SameStart(orders.seed, orders.moment_ms, clock_of(_loop()).now_ms)
         self._is_current = False  # with the registry, as it was when the tree began to tell changes
-        self._slow = Watchdog(self.settings.engine.slow_handler_warning_ms / 1000)
+        self._slow = SlowHandlers(self.settings.engine.slow_handler_warning_ms / 1000)
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         allow_many_files()
 
@@ -148,6 +149,7 @@ class PartitionWorker(_Process):
         if self._spans is not None:
             attach(self._spans, self._system)
         self._registrar = self.remote.registrar(self.same.now_ms, self.same.random_bytes, Follower)
+        self._lag = LoopLag()
         self._control: Served | None = None
         if self.host is not None:
             self._registrar.versions = self.host
@@ -166,10 +168,11 @@ class PartitionWorker(_Process):
             self.me.epoch,
             engine=engine,
             receiver=engine.exchange,
-            inspect=partial(answer_bytes, Inspector(engine)),
+            inspect=partial(answer_bytes, Inspector(engine, self._lag)),
             control=self._control,
         )
         await self._server.listen(Path(self.me.socket))
+        self._lag.start()
         self.began()
         return {"fsync_us": f"{engine.store.fsync_us:.0f}"}
 
@@ -210,6 +213,7 @@ class PartitionWorker(_Process):
                 log.warning("schedules of the new code are declared later: %s", error)
 
     async def stop(self) -> None:
+        self._lag.stop()
         await self._server.close()
         await self._links.close()
         await self._system.stop()

@@ -17,7 +17,7 @@ import uvloop
 from perdure.actors.clock import clock_of
 from perdure.actors.engine import Engine, EngineOptions
 from perdure.actors.partition import PartitionOptions
-from perdure.actors.watchdog import Watchdog
+from perdure.actors.slow_handlers import SlowHandlers
 from perdure.embedded import System
 from perdure.gateway import server
 from perdure.gateway.deployments import Registrar
@@ -128,8 +128,8 @@ async def _serve_until(
     listeners: server.Listeners | None,
     versions: Versions | None,
 ) -> None:
-    watchdog = Watchdog(settings.engine.slow_handler_warning_ms / 1000)
-    watchdog.start()
+    slow = SlowHandlers(settings.engine.slow_handler_warning_ms / 1000)
+    slow.start()
     gc.collect()
     gc.freeze()  # what is loaded stays; collecting it again and again would cost a tenth of the time
     gc.set_threshold(*GC_THRESHOLDS)
@@ -146,7 +146,7 @@ async def _serve_until(
         finally:
             await gateway.stop()
     finally:
-        watchdog.stop()
+        slow.stop()
         await system.stop()
 
 

@@ -64,6 +64,18 @@ def _serve(program: Path) -> "subprocess.Popen[str]":
     )
 
 
+def test_metrics_tell_how_late_the_loops_of_the_partitions_are(
+    program: Path, tmp_path: Path
+) -> None:
+    with Server(tmp_path / "data", program, flags=MANY) as server:
+        name = "partition_loop_lag_seconds_count "
+        while True:  # until the first appointments are over
+            lines = _admin(server, "GET", "/metrics").text.splitlines()
+            (found,) = [each for each in lines if name in each]
+            if float(found.rpartition(" ")[2]) > 0:
+                return
+
+
 def test_keys_live_in_all_partitions_and_calls_cross_between_them(
     program: Path, tmp_path: Path
 ) -> None:
