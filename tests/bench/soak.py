@@ -17,22 +17,17 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.crash.families import descendants
 from tests.crash.server import Server
 
 PROGRAM = Path(__file__).parents[2] / "samples" / "counter.py"
 _KEYS = 5_000  # of which each is used again and again
 
 
-def processes(pid: int) -> list[int]:
-    """A process and all below it."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(each for child in children for each in processes(int(child)))]
-
-
 def resident_mib(pid: int) -> float:
     """Of all processes together: what is theirs alone, and their share of the rest."""
     total = 0
-    for each in processes(pid):
+    for each in (pid, *descendants(pid)):
         for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 total += int(line.split()[1])

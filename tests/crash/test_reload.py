@@ -164,30 +164,35 @@ def await_info(url: str, is_there: Callable[[Any], bool]) -> Any:
             return info
 
 
+def _change_under_calls(project: Project) -> None:
+    """Somebody calls all the time while the code is changed, and every call is answered."""
+    answers: list[str] = []
+    is_over = threading.Event()
+    errors: list[BaseException] = []
+
+    def call_again_and_again() -> None:
+        try:
+            while not is_over.is_set():
+                answers.append(project.call("Greeter/greet", "Ada"))
+        except BaseException as e:
+            errors.append(e)
+
+    caller = threading.Thread(target=call_again_and_again)
+    caller.start()
+    project.change(project.texts, "Hello", "Moin")
+    project.server.await_said("Ready.\n", 2)
+    assert project.call("Greeter/greet", "Eve") == "Moin, Eve!"
+    is_over.set()
+    caller.join()
+    assert not errors, errors
+    assert set(answers) <= {"Hello, Ada!", "Moin, Ada!"}
+
+
 def test_callers_who_come_while_it_restarts_wait_instead_of_being_refused(
     project: Project,
 ) -> None:
     with project:
-        answers: list[str] = []
-        is_over = threading.Event()
-        errors: list[BaseException] = []
-
-        def call_again_and_again() -> None:
-            try:
-                while not is_over.is_set():
-                    answers.append(project.call("Greeter/greet", "Ada"))
-            except BaseException as e:
-                errors.append(e)
-
-        caller = threading.Thread(target=call_again_and_again)
-        caller.start()
-        project.change(project.texts, "Hello", "Moin")
-        project.server.await_said("Ready.\n", 2)
-        assert project.call("Greeter/greet", "Eve") == "Moin, Eve!"
-        is_over.set()
-        caller.join()
-        assert not errors, errors
-        assert set(answers) <= {"Hello, Ada!", "Moin, Ada!"}
+        _change_under_calls(project)
 
 
 def test_no_process_is_left_when_the_watching_one_is_killed(project: Project) -> None:
@@ -216,27 +221,8 @@ def test_a_tree_of_processes_is_replaced_by_the_new_code_while_callers_wait(tmp_
     with Project(tmp_path, *MANY) as project:
         for key in ("one", "two", "three"):
             project.call(f"Flow/{key}/run/send")
-        answers: list[str] = []
-        is_over = threading.Event()
-        errors: list[BaseException] = []
-
-        def call_again_and_again() -> None:
-            try:
-                while not is_over.is_set():
-                    answers.append(project.call("Greeter/greet", "Ada"))
-            except BaseException as e:
-                errors.append(e)
-
-        caller = threading.Thread(target=call_again_and_again)
-        caller.start()
         urls = project.server.ingress_url, project.server.admin_url
-        project.change(project.texts, "Hello", "Moin")
-        project.server.await_said("Ready.\n", 2)
-        assert project.call("Greeter/greet", "Eve") == "Moin, Eve!"
-        is_over.set()
-        caller.join()
-        assert not errors, errors
-        assert set(answers) <= {"Hello, Ada!", "Moin, Ada!"}
+        _change_under_calls(project)
         assert all(project.server.said.count(url) == 2 for url in urls)
         for key in ("one", "two", "three"):
             tell = f"{project.server.ingress_url}/Flow/{key}/tell"

@@ -1,107 +1,42 @@
 """`perdure up --versions`: new code beside the old one, which ends what it began, also after a kill."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
-from tests.crash.server import Server
+from tests.crash.versioned import FAILED, FLOW, Versioned
 
-FAILED = 1
-PROGRAM = """
-import perdure
-from words import VERSION
-
-flow = perdure.Workflow("Flow")
+PROGRAM = (
+    FLOW
+    + """
 echo = perdure.Service("Echo")
-
-
-@flow.main()
-async def run(ctx: perdure.WorkflowContext) -> str:
-    await ctx.run_typed("first", lambda: "done")
-    told = await ctx.promise("told", type_hint=str)
-    return f"{told} from {VERSION}"
-
-
-@flow.handler()
-async def tell(ctx: perdure.WorkflowSharedContext, text: str) -> None:
-    await ctx.promise("told", type_hint=str).resolve(text)
 
 
 @echo.handler()
 async def version(ctx: perdure.Context) -> str:
     return VERSION
 """
+)
 
 
-class Deployed(NamedTuple):
-    """How `perdure deploy` ended."""
-
-    exit_code: int
-    output: str
-    errors: str
-
-
-class Project:
-    """A program of two files, and a server of it."""
-
-    def __init__(self, folder: Path) -> None:
-        source = folder / "project"
-        source.mkdir()
-        self.program, self.words = source / "versioned_program.py", source / "words.py"
-        self.program.write_text(PROGRAM)
-        self.version("one")
-        self.server = Server(folder / "data", self.program, flags=("--versions",))
-
-    def version(self, name: str) -> None:
-        self.words.write_text(f"VERSION = {name!r}\n")
-
-    def deploy(self, *arguments: str) -> Deployed:
-        """`perdure deploy` in a process of its own."""
-        target, url = str(self.program), self.server.admin_url
-        command = [sys.executable, "-m", "perdure", "deploy", target, "--url", url, *arguments]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-        return Deployed(ran.returncode, ran.stdout, ran.stderr)
-
-    def post(self, path: str, body: object = None) -> Any:
-        response = httpx.post(f"{self.server.ingress_url}/{path}", json=body, timeout=60)
-        assert response.is_success, response.text
-        return response.json() if response.content else None
-
-    def begin(self, key: str) -> None:
-        """A workflow that has journaled a step."""
-        id = self.post(f"Flow/{key}/run/send")["invocationId"]
-        url = f"{self.server.admin_url}/invocations/{id}/journal"
-        while "promise" not in httpx.get(url).raise_for_status().text:
-            pass
-
-    def end(self, key: str) -> str:
-        self.post(f"Flow/{key}/tell", "hello")
-        url = f"{self.server.ingress_url}/restate/workflow/Flow/{key}/attach"
-        return str(httpx.get(url, timeout=60).raise_for_status().json())
-
+class Project(Versioned):
     def statuses(self) -> list[str]:
         """Of the versions, in order of their deployment."""
-        found = httpx.get(f"{self.server.admin_url}/deployments").raise_for_status().json()
+        found = self.client.get(f"{self.server.admin_url}/deployments").raise_for_status().json()
         return [
             f"{each['uri'].rpartition('/')[2][:4]} {each['status']}"
             for each in found["deployments"]
             if "code/" in each.get("uri", "")
         ]
 
-    def copies(self) -> int:
-        return len(list((self.server.data / "code").iterdir()))
-
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    project = Project(tmp_path)
-    with project.server:
+    project = Project(tmp_path, PROGRAM)
+    with project:
         yield project
 
 

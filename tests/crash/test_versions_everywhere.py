@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,30 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.crash.server import Server
-from tests.crash.test_versions import Deployed
+from tests.crash.versioned import FAILED, FLOW, Versioned
 
-FAILED = 1
-PROGRAM = """
-import os
-
-import perdure
-from words import VERSION
-
-flow = perdure.Workflow("Flow")
+PROGRAM = (
+    FLOW
+    + """
 box = perdure.VirtualObject("Box")
-
-
-@flow.main()
-async def run(ctx: perdure.WorkflowContext) -> str:
-    await ctx.run_typed("first", lambda: "done")
-    told = await ctx.promise("told", type_hint=str)
-    return f"{told} from {VERSION}"
-
-
-@flow.handler()
-async def tell(ctx: perdure.WorkflowSharedContext, text: str) -> None:
-    await ctx.promise("told", type_hint=str).resolve(text)
 
 
 @box.handler()
@@ -48,36 +28,17 @@ async def version(ctx: perdure.ObjectContext) -> str:
 async def where(ctx: perdure.ObjectContext) -> int:
     return os.getpid()
 """
+)
 KEYS = [f"key-{number}" for number in range(8)]
-FLAGS = (
-    "--versions", "--system", "processes", "--partitions", "2", "--gateways", "2",
-    "--set", "supervisor.restart_intensity=1", "--set", "supervisor.restart_window=4s",
-)  # fmt: skip
+MANY = ("--system", "processes", "--partitions", "2", "--gateways", "2")
+IMPATIENT = ("--set", "supervisor.restart_intensity=1", "--set", "supervisor.restart_window=4s")
 
 
-class Project:
-    """A program of two files, and a tree of processes that serves it."""
+class Project(Versioned):
+    """Served by a tree of processes."""
 
     def __init__(self, folder: Path, *flags: str) -> None:
-        source = folder / "project"
-        source.mkdir()
-        self.program, self.words = source / "versioned_program.py", source / "words.py"
-        self.program.write_text(PROGRAM)
-        self.version("one")
-        self.server = Server(folder / "data", self.program, flags=flags or FLAGS)
-        self.client = httpx.Client(timeout=60, trust_env=False)
-
-    def version(self, name: str) -> None:
-        self.words.write_text(f"VERSION = {name!r}\n")
-
-    def perdure(self, *arguments: str) -> Deployed:
-        """A command in a process of its own."""
-        command = [sys.executable, "-m", "perdure", *arguments]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-        return Deployed(ran.returncode, ran.stdout, ran.stderr)
-
-    def deploy(self) -> Deployed:
-        return self.perdure("deploy", str(self.program), "--url", self.server.admin_url)
+        super().__init__(folder, PROGRAM, *MANY, *flags)
 
     def take(self) -> httpx.Response:
         """What `perdure deploy` asks for after its check."""
@@ -90,26 +51,9 @@ class Project:
         except httpx.TransportError:
             return None
 
-    def post(self, path: str, body: object = None) -> Any:
-        response = self.client.post(f"{self.server.ingress_url}/{path}", json=body)
-        assert response.is_success, response.text
-        return response.json() if response.content else None
-
     def versions(self) -> set[str]:
         """By which all keys, in both partitions, are served."""
         return {self.post(f"Box/{key}/version") for key in KEYS}
-
-    def begin(self, key: str) -> None:
-        """A workflow that has journaled a step."""
-        id = self.post(f"Flow/{key}/run/send")["invocationId"]
-        url = f"{self.server.admin_url}/invocations/{id}/journal"
-        while "promise" not in self.client.get(url).raise_for_status().text:
-            pass
-
-    def end(self, key: str) -> str:
-        self.post(f"Flow/{key}/tell", "hello")
-        url = f"{self.server.ingress_url}/restate/workflow/Flow/{key}/attach"
-        return str(self.client.get(url).raise_for_status().json())
 
     def worker(self, name: str) -> Any:
         tree = self.client.get(f"{self.server.admin_url}/tree").raise_for_status().json()
@@ -131,14 +75,11 @@ class Project:
             if now["pid"] not in (0, pid) and now["state"] == "up":
                 return
 
-    def copies(self) -> int:
-        return sum(each.is_dir() for each in (self.server.data / "code").iterdir())
-
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    project = Project(tmp_path)
-    with project.server, project.client:
+    project = Project(tmp_path, *IMPATIENT)
+    with project:
         yield project
 
 
@@ -319,8 +260,8 @@ def test_whoever_dies_while_code_is_let_in_it_is_the_same_everywhere(
     tmp_path: Path, name: str
 ) -> None:
     chance = Random(name)
-    project = Project(tmp_path, *FLAGS[:7])
-    with project.server, project.client:
+    project = Project(tmp_path)
+    with project:
         for number in range(4):
             project.version(f"v{number}")
             pid = project.worker(name)["pid"]
