@@ -4,9 +4,11 @@ Thespian 4.0.1 lets children outlive parents, dies with its logger, and binds al
 these is set right here, by few and small changes to its classes. Source: spec/thespian.md 5 and 6.1.
 """
 
+import contextlib
 import ctypes
 import logging
 import os
+import random
 import select
 import signal
 import socket
@@ -23,6 +25,8 @@ from thespian.system.transport import IPBase
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 LOOPBACK: Final = "127.0.0.1"
+_FIRST_USER_PORT: Final = 1024
+_PORT_TRIES: Final = 100
 CRASHED: Final = 70  # exit code of a process that ends on an error that nobody handled
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -70,10 +74,17 @@ def is_alive(pid: int) -> bool:
 
 
 def free_port() -> int:
+    """A port that nobody listens on, and that the kernel gives to no other socket until it is bound."""
+    first, _ = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    below = range(_FIRST_USER_PORT, int(first))
+    for port in random.sample(below, min(len(below), _PORT_TRIES)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-    return port
+        given: int = probe.getsockname()[1]
+    return given
 
 
 def crash(error: BaseException) -> NoReturn:

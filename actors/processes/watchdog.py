@@ -42,6 +42,7 @@ _STOP_MARGIN_S: Final = 2.0
 _GONE_PATIENCE_S: Final = 5.0
 _START_PATIENCE_S: Final = 15.0
 _LOOK_S: Final = 0.1
+_FIRST_TRIES: Final = 3  # of the first tree, until somebody else has to look at it
 
 
 class _Ended(msgspec.Struct, frozen=True):
@@ -103,6 +104,8 @@ class Watchdog:
                     return
                 was_steady = time.monotonic() - (self._up_since_s or math.inf) > STEADY_S
                 failures = 1 if was_steady else failures + 1
+                if not self._was_up and failures >= _FIRST_TRIES:
+                    raise TreeFailed(ended.reason)
                 error, restarts = ended.reason, restarts + 1
                 wait_s = backoff_s(failures)
                 log.error("%s; everything is started again %s", error, soon(wait_s))
@@ -132,8 +135,6 @@ class Watchdog:
             try:
                 tree.start()
             except TreeFailed as failure:
-                if not self._was_up:
-                    raise
                 return _Ended(str(failure))
             finally:
                 theirs.close()

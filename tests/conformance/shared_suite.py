@@ -4,13 +4,14 @@ The suite and its programs are not part of this repository.
 """
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
+from tests.ports import free_ports
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[2] / "shared" / "conformance"
@@ -22,15 +23,6 @@ def require() -> None:
         pytest.skip(f"there is no {SHARED}: the native programs have to do")
 
 
-def free_ports(count: int) -> list[str]:
-    """Ports that nobody listens on; all are held open until the last one is found."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [str(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 def run(
     target: str,
     profiles: str,
@@ -40,7 +32,7 @@ def run(
     files: tuple[str, ...] = ("",),
 ) -> str:
     """What the suite printed; fails with it where a case failed. ``files``: of the suite; or all."""
-    ingress, admin, node = free_ports(3)
+    ingress, admin, node = map(str, free_ports(3))
     environment = {
         **os.environ,
         "CONF_TARGET": str(HERE / target),

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from perdure.actors.processes.hygiene import free_port
 from perdure.gateway import cli
 from perdure.gateway.cli import main
 from perdure.gateway.settings import Settings
@@ -161,9 +161,7 @@ def test_wrong_usage_is_2_and_says_what_is_expected(arguments: list[str], messag
 
 
 def test_no_server_is_3_and_says_how_to_start_one() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     for arguments in (["call", "Greeter/greet"], ["services"], ["invocations", "kill", ID]):
         result = CliRunner().invoke(main, [*arguments, "--url", url])
         assert result.exit_code == CANNOT_CONNECT

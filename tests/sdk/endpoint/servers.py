@@ -8,7 +8,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+
+from tests.ports import free_ports
 
 PATIENCE_S = 60
 _POLL_S = 0.05
@@ -30,14 +31,6 @@ def find_server() -> str | None:
             for found in folder.glob(f"{name}/restate-server"):
                 return str(found)
     return given
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @contextlib.contextmanager

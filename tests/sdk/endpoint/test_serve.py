@@ -18,9 +18,10 @@ from perdure.journal.wire.commands import is_command_type, read_command
 from perdure.journal.wire.control import read_control, start_frame
 from perdure.journal.wire.frames import FrameReader
 from perdure.journal.wire.versions import content_type
+from tests.ports import free_ports
 from tests.sdk.endpoint.peer import start_of
 from tests.sdk.endpoint.program import tools
-from tests.sdk.endpoint.servers import PATIENCE_S, child, free_ports, served, wait_until_up
+from tests.sdk.endpoint.servers import PATIENCE_S, child, served, wait_until_up
 from tests.sdk.endpoint.test_violations import INPUT
 
 HERE = Path(__file__).parent
