@@ -1,4 +1,4 @@
-"""Reads request bodies up to a limit, for ingress and admin. Bodies are never decompressed here."""
+"""Requests that aiohttp reads, for ingress and admin: their bodies up to a limit, never decompressed."""
 
 from typing import Final, cast
 
@@ -45,3 +45,27 @@ async def _read_slowly(request: web.BaseRequest, limit_bytes: int) -> bytes | Re
         return b"".join(chunks)
     finally:
         connection.body = None
+
+
+class WebRequest:
+    """A request of any shape, read by aiohttp."""
+
+    __slots__ = ("_request", "headers", "method", "raw_path")
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self.method = request.method
+        self.raw_path = request.raw_path
+        self.headers: dict[str, str] = {}
+        for name, value in request.headers.items():
+            self.headers.setdefault(name.lower(), value)
+
+    @property
+    def announced_bytes(self) -> int:
+        payload = self._request.content
+        if payload.is_eof() and not payload.total_bytes:
+            return 0  # the common case, without a look at the headers
+        return self._request.content_length or 0
+
+    async def body(self, limit_bytes: int) -> bytes | Refusal:
+        return await read_body(self._request, limit_bytes)

@@ -17,6 +17,7 @@ from aiohttp.streams import StreamReader
 
 from perdure.gateway.responses import Refusal, refusal_body
 from perdure.gateway.settings import Ingress
+from perdure.gateway.short_way import Answer, ShortWay
 from perdure.gateway.wire import JSON, Reply
 
 _SWEEP_INTERVAL_S: Final = 1.0
@@ -130,11 +131,18 @@ class Connection(web.RequestHandler):
 
 
 class Server(web.Server):
-    """aiohttp's low-level server with our connections, their limits and their sweep."""
+    """aiohttp's low-level server with our connections, their limits and their sweep.
 
-    def __init__(self, handler: RequestHandler, settings: Ingress) -> None:
+    ``answer``: for requests that may go the short way (short_way.py); None: all go the long one.
+    """
+
+    def __init__(
+        self, handler: RequestHandler, settings: Ingress, answer: Answer | None = None
+    ) -> None:
         super().__init__(self._entered(handler))
         self._settings = settings
+        self._answer = answer
+        self._short: set[ShortWay] = set()
         self._peers: Counter[str] = Counter()
         self._count = 0
         self.is_draining = False  # every answer asks its client to connect anew
@@ -155,6 +163,11 @@ class Server(web.Server):
         return enter
 
     def __call__(self) -> web.RequestHandler:
+        if self._answer is not None:
+            return cast(web.RequestHandler, ShortWay(self, self._answer))
+        return self.long_way()
+
+    def long_way(self) -> "Connection":
         return Connection(
             self,
             loop=asyncio.get_running_loop(),
@@ -166,29 +179,64 @@ class Server(web.Server):
             logger=log,
         )
 
+    # ---- who is connected
+
+    @property
+    def everyone(self) -> "list[Connection | ShortWay]":
+        return [*cast("list[Connection]", self.connections), *self._short]
+
+    def came(self, connection: ShortWay, transport: asyncio.Transport) -> None:
+        self._short.add(connection)
+        if not self._count_in(connection, transport):
+            transport.close()
+
+    def went(self, connection: ShortWay) -> None:
+        self._short.discard(connection)
+        self._count_out(connection)
+
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        peer = _peer(transport)
-        cast(Connection, handler).peer = peer
-        self._peers[peer] += 1
-        self._count += 1
-        if (
-            self._count > self._settings.connections_limit
-            or self._peers[peer] > self._settings.connections_per_peer_limit
-        ):
-            log.warning("refused a connection of %s: the limit is reached", peer)
-            transport.write(_FULL)
+        if not self._count_in(cast(Connection, handler), transport):
             handler.force_close()
 
     def connection_lost(
         self, handler: web.RequestHandler, exc: BaseException | None = None
     ) -> None:
         super().connection_lost(handler, exc)
-        peer = cast(Connection, handler).peer
+        self._count_out(cast(Connection, handler))
+
+    def _count_in(self, connection: Connection | ShortWay, transport: asyncio.Transport) -> bool:
+        """False where there are too many: it has been told so."""
+        peer = connection.peer = _peer(transport)
+        self._peers[peer] += 1
+        self._count += 1
+        if (
+            self._count <= self._settings.connections_limit
+            and self._peers[peer] <= self._settings.connections_per_peer_limit
+        ):
+            return True
+        log.warning("refused a connection of %s: the limit is reached", peer)
+        transport.write(_FULL)
+        return False
+
+    def _count_out(self, connection: Connection | ShortWay) -> None:
+        peer = connection.peer
         self._peers[peer] -= 1
         self._count -= 1
         if self._peers[peer] <= 0:
             del self._peers[peer]
+
+    # ---- time
+
+    def pre_shutdown(self) -> None:
+        super().pre_shutdown()
+        for connection in self._short:
+            connection.close()
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        # aiohttp waits twice: for the handler, then for the connection
+        short = (each.shutdown(2 * (timeout or 0.0)) for each in list(self._short))
+        await asyncio.gather(super().shutdown(timeout), *short)
 
     def start_sweeping(self) -> None:
         self._sweeper = asyncio.create_task(self._sweep(), name="perdure connection sweep")
@@ -202,8 +250,8 @@ class Server(web.Server):
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_SWEEP_INTERVAL_S)
-            for connection in self.connections:
-                cast(Connection, connection).sweep(loop.time(), self._settings)
+            for connection in self.everyone:
+                connection.sweep(loop.time(), self._settings)
 
 
 def _peer(transport: asyncio.Transport) -> str:

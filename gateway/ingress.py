@@ -1,7 +1,7 @@
 """The HTTP ingress: calls, sends, attach, output, lookup, awakeables, health.
 
 Translates HTTP to the ``Runtime`` protocol and back; decides nothing about an invocation. HTTP/1.0
-and 1.1 only, since aiohttp has no HTTP/2. A client that goes away cancels nothing: aiohttp leaves
+and 1.1 only, since aiohttp has no HTTP/2. A client that goes away cancels nothing: the connection leaves
 the handler alone, and the runtime does not let a cancelled wait touch the invocation.
 Rules: ingress.md; the order of the checks is its 2.2. `POST /Service/key/handler` is the hot path.
 """
@@ -10,12 +10,11 @@ import logging
 from typing import Final, assert_never
 
 import msgspec
-from aiohttp import web
 
 from perdure.gateway import ingress_routes as routes
-from perdure.gateway.bodies import read_body
 from perdure.gateway.content import input_error, output_content_type
 from perdure.gateway.durations import rfc3339_ms, rfc3339_ns
+from perdure.gateway.http_request import HttpRequest
 from perdure.gateway.ingress_options import (
     SCOPES_ARE_OFF,
     Target,
@@ -98,13 +97,10 @@ class Ingress:
         self._cors = Cors(settings.cors_origins)
         self._plans: dict[int, _Plan] = {}
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: HttpRequest) -> Reply:
         """Answer one request; never raises for anything that a caller or the engine did."""
-        payload = request.content
-        if not payload.is_eof() or payload.total_bytes > self._size_limit_bytes:
-            announced = request.content_length
-            if announced is not None and announced > self._size_limit_bytes:
-                return Reply(*_ANNOUNCED_TOO_LARGE, close=True)
+        if request.announced_bytes > self._size_limit_bytes:
+            return Reply(*_ANNOUNCED_TOO_LARGE, close=True)
         if request.method == "OPTIONS":
             return self._cors.preflight(request)
         if self._in_flight_count >= self._in_flight_limit:
@@ -123,7 +119,7 @@ class Ingress:
         finally:
             self._in_flight_count -= 1
 
-    async def _route(self, request: web.BaseRequest) -> Reply:
+    async def _route(self, request: HttpRequest) -> Reply:
         route = routes.parse(request.raw_path, self._runtime.services())
         if type(route) is routes.Invocation:
             return await self._invocation(request, route)
@@ -147,7 +143,7 @@ class Ingress:
 
     # ---- calls and sends ------------------------------------------------------------------------
 
-    async def _invocation(self, request: web.BaseRequest, route: routes.Invocation) -> Reply:
+    async def _invocation(self, request: HttpRequest, route: routes.Invocation) -> Reply:
         handler = route.service.handlers.get(route.handler)
         if handler is None:
             return self._refuse(request, _unknown_handler(route))
@@ -161,7 +157,7 @@ class Ingress:
                 return self._refuse(request, refusal)
         if request.method not in ("POST", "GET"):
             return self._refuse(request, METHOD_NOT_ALLOWED)
-        body = await read_body(request, self._size_limit_bytes)
+        body = await request.body(self._size_limit_bytes)
         if type(body) is not bytes:
             return self._refuse(request, body)  # type: ignore[arg-type]
         plan = self._plans.get(id(handler)) or self._make_plan(handler)
@@ -200,7 +196,7 @@ class Ingress:
         self._plans[id(handler)] = plan
         return plan
 
-    def _answer(self, request: web.BaseRequest, answer: Answer, plan: _Plan) -> Reply:
+    def _answer(self, request: HttpRequest, answer: Answer, plan: _Plan) -> Reply:
         result = answer.result
         if type(result) is not Value or answer.expires_at_ms is not None:
             return self._stored_answer(request, answer, plan)
@@ -213,7 +209,7 @@ class Ingress:
         )
         return Reply(200, lines, body)
 
-    def _stored_answer(self, request: web.BaseRequest, answer: Answer, plan: _Plan) -> Reply:
+    def _stored_answer(self, request: HttpRequest, answer: Answer, plan: _Plan) -> Reply:
         """A failure, or anything that was served from a stored completion."""
         lines = b"x-restate-id: " + answer.invocation_id.encode() + b"\r\n"
         if answer.expires_at_ms is not None:
@@ -228,7 +224,7 @@ class Ingress:
             case _:
                 assert_never(answer.result)
 
-    def _sent(self, request: web.BaseRequest, accepted: Accepted) -> Reply:
+    def _sent(self, request: HttpRequest, accepted: Accepted) -> Reply:
         time_ms = accepted.execution_time_ms
         body = _Sent(
             accepted.invocation_id,
@@ -240,10 +236,10 @@ class Ingress:
 
     # ---- results of invocations that exist ------------------------------------------------------
 
-    async def _by_body(self, request: web.BaseRequest, route: routes.ByBody) -> Reply:
+    async def _by_body(self, request: HttpRequest, route: routes.ByBody) -> Reply:
         if request.method != "POST":
             return self._refuse(request, METHOD_NOT_ALLOWED)
-        body = await read_body(request, self._size_limit_bytes)
+        body = await request.body(self._size_limit_bytes)
         if isinstance(body, Refusal):
             return self._refuse(request, body)
         target = parse_target(route.verb, body)
@@ -258,7 +254,7 @@ class Ingress:
         lines = JSON + self._cors.lines(request)
         return Reply(200, lines, _encode({"invocationId": found}))
 
-    async def _result(self, request: web.BaseRequest, target: Target, attach: bool) -> Reply:
+    async def _result(self, request: HttpRequest, target: Target, attach: bool) -> Reply:
         try:
             invocation_id = self._runtime.invocation_id(target)
             find = self._runtime.attach if attach else self._runtime.output
@@ -282,10 +278,10 @@ class Ingress:
             case _:
                 assert_never(found)
 
-    async def _awakeable(self, request: web.BaseRequest, route: routes.Awakeable) -> Reply:
+    async def _awakeable(self, request: HttpRequest, route: routes.Awakeable) -> Reply:
         if request.method != "POST":
             return self._refuse(request, METHOD_NOT_ALLOWED)
-        body = await read_body(request, self._size_limit_bytes)
+        body = await request.body(self._size_limit_bytes)
         if isinstance(body, Refusal):
             return self._refuse(request, body)
         result: Value | Failure = Value(body)
@@ -298,13 +294,13 @@ class Ingress:
             return self._refuse(request, Refusal(400, text))
         return Reply(202, self._cors.lines(request), b"")
 
-    def _health(self, request: web.BaseRequest) -> Reply:
+    def _health(self, request: HttpRequest) -> Reply:
         if request.method != "GET":
             return self._refuse(request, METHOD_NOT_ALLOWED)
         body = _encode({"services": list(self._runtime.services())})
         return Reply(200, JSON + self._cors.lines(request), body)
 
-    def _refuse(self, request: web.BaseRequest, refusal: Refusal, lines: bytes = b"") -> Reply:
+    def _refuse(self, request: HttpRequest, refusal: Refusal, lines: bytes = b"") -> Reply:
         lines += JSON + self._cors.lines(request)
         lines += b"x-restate-error-source: " + refusal.source.encode() + b"\r\n"
         if refusal.retry_after_s is not None:
@@ -315,14 +311,13 @@ class Ingress:
 # ---- pure parts ----------------------------------------------------------------------------------
 
 
-def _forwarded(request: web.BaseRequest) -> dict[str, str]:
+def _forwarded(request: HttpRequest) -> dict[str, str]:
     """What the handler sees: path first, then each header once, with its first value (12.2).
 
     The idempotency key is still among them. ``x-restate-ingress-path`` cannot be sent by a client.
     """
-    headers = {"x-restate-ingress-path": request.raw_path}
-    for name, value in request.headers.items():
-        headers.setdefault(name.lower(), value)
+    path = {"x-restate-ingress-path": request.raw_path}
+    headers = path | request.headers | path
     for name in _DROPPED_HEADERS:
         headers.pop(name, None)
     return headers

@@ -9,7 +9,6 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from aiohttp import http_parser, web
@@ -17,6 +16,7 @@ from aiohttp import http_parser, web
 from perdure.actors.loop_lag import LoopLag
 from perdure.gateway.admin import Admin
 from perdure.gateway.admin_access import Access
+from perdure.gateway.bodies import WebRequest
 from perdure.gateway.connections import Server
 from perdure.gateway.console.meter import Meter
 from perdure.gateway.deployments import Registrar
@@ -30,8 +30,7 @@ from perdure.journal.requests import Runtime
 
 _BACKLOG: Final = 4096
 
-_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-_Port = tuple[_Handler, socket.socket, ssl.SSLContext | None]
+_Port = tuple[Server, socket.socket, ssl.SSLContext | None]
 
 log = logging.getLogger("perdure.gateway.server")
 
@@ -123,17 +122,20 @@ async def start(
     meter, lag, queries = Meter(), LoopLag(), None
     lag.start()
     ingress = meter.timed(Ingress(runtime, settings.ingress).handle)
-    ports: list[_Port] = [(ingress, sockets.ingress, None)]
+
+    async def plain(request: web.BaseRequest) -> web.StreamResponse:
+        return await ingress(WebRequest(request))
+
+    ports: list[_Port] = [(Server(plain, settings.ingress, ingress), sockets.ingress, None)]
     if sockets.admin is not None:
         admin_url = _url(sockets.admin, access.tls)
         queries = workers_of(runtime, settings, registrar, book)
         admin = Admin(
             runtime, settings, ingress_url, registrar, meter, book, lag, queries, versions
         )
-        ports.append((admin.handle, sockets.admin, access.tls))
-    runners, servers = [], []
-    for handler, each, tls in ports:
-        server = Server(handler, settings.ingress)
+        ports.append((Server(admin.handle, settings.ingress), sockets.admin, access.tls))
+    runners = []
+    for server, each, tls in ports:
         # aiohttp waits twice: for the handlers, then for each connection
         timeout_s = settings.engine.shutdown_timeout_ms / 2000
         runner = web.ServerRunner(server, shutdown_timeout=timeout_s)
@@ -141,7 +143,7 @@ async def start(
         await web.SockSite(runner, each, backlog=_BACKLOG, ssl_context=tls).start()
         server.start_sweeping()
         runners.append(runner)
-        servers.append(server)
+    servers = [server for server, _, _ in ports]
     return Gateway(runners, servers, ingress_url, admin_url, lag, queries)
 
 

@@ -4,14 +4,17 @@ Knows HTTP framing and CORS headers, nothing of invocations. Reads the clock for
 Rules: ingress 12.3 and 14.
 """
 
+import asyncio
 import time
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11
+
+from perdure.gateway.http_request import HttpRequest
 
 JSON: Final = b"content-type: application/json\r\n"
 _CORS: Final = (
@@ -19,8 +22,8 @@ _CORS: Final = (
     b"access-control-allow-credentials: true\r\n"
 )
 _ECHOED: Final = (
-    (hdrs.ACCESS_CONTROL_REQUEST_METHOD, b"access-control-allow-methods: "),
-    (hdrs.ACCESS_CONTROL_REQUEST_HEADERS, b"access-control-allow-headers: "),
+    ("access-control-request-method", b"access-control-allow-methods: "),
+    ("access-control-request-headers", b"access-control-allow-headers: "),
 )
 _LARGE_BODY_BYTES = 64 * 1024  # past it, copying the body costs more than a second write
 _BODILESS: Final = frozenset({204, 304})
@@ -39,17 +42,17 @@ class Cors:
         self._any = "*" in origins
         self._origins = frozenset(origins)
 
-    def lines(self, request: web.BaseRequest) -> bytes:
+    def lines(self, request: HttpRequest) -> bytes:
         """The header lines that every answer carries."""
-        origin = request.headers.get(hdrs.ORIGIN)
+        origin = request.headers.get("origin")
         if origin is None or not (self._any or origin in self._origins):
             return _CORS
         return _CORS + b"access-control-allow-origin: " + _safe(origin) + b"\r\n"
 
-    def preflight(self, request: web.BaseRequest) -> "Reply":
+    def preflight(self, request: HttpRequest) -> "Reply":
         """The answer to any OPTIONS request: what it asks for is echoed."""
         lines = self.lines(request)
-        if self._any or request.headers.get(hdrs.ORIGIN) in self._origins:
+        if self._any or request.headers.get("origin") in self._origins:
             for asked, line in _ECHOED:
                 value = request.headers.get(asked)
                 if value is not None:
@@ -84,27 +87,35 @@ class Reply(web.StreamResponse):
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client is gone")
+        parts = self._parts()
+        if request.method == "HEAD":
+            parts[-1] = b""
+        if self._closes or not request.keep_alive or request.version != HttpVersion11:
+            self._adapt(request, parts)
+        _write(transport, parts)
+        if request.protocol.writing_paused:
+            await request.writer.drain()
+        return None
+
+    def write_to(self, transport: asyncio.WriteTransport) -> None:
+        """To a GET or POST of HTTP/1.1."""
+        parts = self._parts()
+        if self._closes:
+            parts[0] += b"connection: close\r\n"
+        _write(transport, parts)
+
+    def _parts(self) -> list[bytes]:
+        """Status line first, body last."""
         body, code = self._content, self._code
-        parts = [
+        if code in _BODILESS:
+            return [_STATUS_LINES[code], self._lines, _date_line(), b"\r\n", b""]
+        return [
             _OK_LINE if code == 200 else _STATUS_LINES[code],
             self._lines,
             _date_line(),
             b"content-length: %d\r\n\r\n" % len(body),
             body,
         ]
-        if code in _BODILESS:
-            parts[3:] = [b"\r\n"]
-        elif request.method == "HEAD":
-            parts[4] = b""
-        if self._closes or not request.keep_alive or request.version != HttpVersion11:
-            self._adapt(request, parts)
-        if len(body) > _LARGE_BODY_BYTES:
-            transport.writelines(parts)
-        else:
-            transport.write(b"".join(parts))
-        if request.protocol.writing_paused:
-            await request.writer.drain()
-        return None
 
     def _adapt(self, request: web.BaseRequest, parts: list[bytes]) -> None:
         """Connections that close, and HTTP/1.0, which gets an answer in its own version."""
@@ -119,6 +130,13 @@ class Reply(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Everything was written by ``prepare``."""
+
+
+def _write(transport: asyncio.WriteTransport, parts: list[bytes]) -> None:
+    if len(parts[-1]) > _LARGE_BODY_BYTES:
+        transport.writelines(parts)
+    else:
+        transport.write(b"".join(parts))
 
 
 def header_line(name: bytes, value: str) -> bytes:

@@ -5,17 +5,19 @@ console's first page draws. Times are of a monotonic clock.
 """
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeAlias
 
 import msgspec
-from aiohttp import web
+
+from perdure.gateway.http_request import HttpRequest
+from perdure.gateway.wire import Reply
 
 RING_S: Final = 120  # how far back the console looks
 _STEPS: Final = 8  # buckets between one power of two of microseconds and the next: 9 % wide
 _BUCKETS: Final = 36 * _STEPS  # up to 2^36 µs, 19 hours
 
-_Handle: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+_Handle: TypeAlias = Callable[[HttpRequest], Coroutine[Any, Any, Reply]]
 
 
 class _Second:
@@ -68,7 +70,7 @@ class Meter:
         """``handle``, measured. Only answers of 500 and more count as failures."""
         clock = self._clock
 
-        async def measured(request: web.BaseRequest) -> web.StreamResponse:
+        async def measured(request: HttpRequest) -> Reply:
             start = clock()
             self._open += 1
             status = 500

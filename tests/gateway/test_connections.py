@@ -10,6 +10,7 @@ import pytest
 
 from perdure.gateway.connections import Connection
 from perdure.gateway.settings import Ingress
+from perdure.gateway.short_way import ShortWay
 from perdure.journal.entries import Outcome, Value
 from perdure.journal.requests import Invoke
 from tests.gateway.runtime import MemoryRuntime
@@ -28,11 +29,20 @@ async def connected(on: Served, raw: bytes) -> tuple[asyncio.StreamReader, async
 
 
 async def until(on: Served, condition: Callable[[Connection], bool]) -> Connection:
-    """The server's side of the first connection for which ``condition`` holds."""
+    """The server's side of the first connection on the long way for which ``condition`` holds."""
     while True:
         for each in on.gateway.servers[0].connections:
             if condition(cast(Connection, each)):
                 return cast(Connection, each)
+        await asyncio.sleep(0)
+
+
+async def until_short(on: Served, condition: Callable[[ShortWay], bool]) -> ShortWay:
+    """As ``until``, on the short way."""
+    while True:
+        for each in on.gateway.servers[0].everyone:
+            if isinstance(each, ShortWay) and condition(each):
+                return each
         await asyncio.sleep(0)
 
 
@@ -154,7 +164,7 @@ def test_a_body_that_ends_early_invokes_nothing() -> None:
         _, writer = await connected(on, HEAD + b"content-length: 10\r\n\r\nabc")
         await until(on, lambda each: each.body is not None)
         writer.close()
-        while on.gateway.servers[0].connections:
+        while on.gateway.servers[0].everyone:
             await asyncio.sleep(0)
         assert on.runtime.invokes == []
         assert (await on.ingress.get("/restate/health")).status_code == 200
@@ -263,21 +273,26 @@ def test_a_head_that_does_not_come_in_time_closes_the_connection(raw: bytes) -> 
     served(test, config=settings({"header_timeout_ms": 1}))
 
 
-def sweep_twice(connection: Connection, config: Ingress) -> None:
+def sweep_twice(connection: Connection | ShortWay, config: Ingress) -> None:
     """As the server's own sweep does, now and long after."""
     now = asyncio.get_running_loop().time()
     connection.sweep(now, config)
     connection.sweep(now + FAR_AHEAD_S, config)
 
 
-def test_a_second_head_that_trickles_in_closes_the_connection() -> None:
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_second_head_that_trickles_in_closes_the_connection(version: bytes) -> None:
     async def test(on: Served) -> None:
-        reader, writer = await connected(on, b"GET /Counter/k/get HTTP/1.1\r\nhost: x\r\n\r\n")
+        raw = (
+            b"GET /Counter/k/get HTTP/" + version + b"\r\nhost: x\r\nconnection: keep-alive\r\n\r\n"
+        )
+        reader, writer = await connected(on, raw)
         await reader.readuntil(b"\r\n\r\n")
-        connection = await until(on, lambda each: each.served == 1)
-        before = connection.received
         writer.write(b"GET /Coun")
-        await until(on, lambda each: each.received > before)
+        if version == b"1.1":
+            short = await until_short(on, lambda each: each.served == 1 and each.is_within)
+            short.sweep(asyncio.get_running_loop().time(), Ingress())
+        connection = await until(on, lambda each: each.received % len(raw) == 9)
         sweep_twice(connection, Ingress())
         assert await reader.read() == b""
         writer.close()
@@ -285,7 +300,10 @@ def test_a_second_head_that_trickles_in_closes_the_connection() -> None:
     served(test)
 
 
-def test_an_idle_connection_and_a_waiting_caller_are_left_alone_by_the_sweep() -> None:
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_an_idle_connection_and_a_waiting_caller_are_left_alone_by_the_sweep(
+    version: bytes,
+) -> None:
     async def test(on: Served) -> None:
         go = asyncio.Event()
 
@@ -294,13 +312,22 @@ def test_an_idle_connection_and_a_waiting_caller_are_left_alone_by_the_sweep() -
             return Value(b"1")
 
         on.runtime.functions["Greeter/headers"] = wait
-        waiting = asyncio.ensure_future(on.ingress.get("/Greeter/headers"))
-        sweep_twice(await until(on, lambda each: each.active), Ingress())
+        find = until_short if version == b"1.1" else until
+        raw = (
+            b"GET /Greeter/headers HTTP/"
+            + version
+            + b"\r\nhost: x\r\nconnection: keep-alive\r\n\r\n"
+        )
+        reader, writer = await connected(on, raw)
+        sweep_twice(await find(on, lambda each: each.active), Ingress())
         go.set()
-        assert (await waiting).status_code == 200
-        sweep_twice(await until(on, lambda each: each.served == 1), Ingress())
-        assert (await on.ingress.get("/Counter/k/get")).status_code == 200
-        assert len(on.gateway.servers[0].connections) == 1
+        assert (await answer_of(reader))[0] == 200
+        connection = await find(on, lambda each: each.served == 1)
+        connection.sweep(asyncio.get_running_loop().time(), Ingress())
+        writer.write(raw.replace(b"/Greeter/headers", b"/Counter/k/get"))
+        assert (await answer_of(reader))[0] == 200
+        assert on.gateway.servers[0].everyone == [connection]
+        writer.close()
 
     served(test)
 
@@ -323,7 +350,7 @@ def test_over_the_limit_of_connections_new_ones_get_503(limit: str) -> None:
         refused = await exchange(on.ingress_port, b"")
         assert refused.startswith(b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n")
         await on.ingress.aclose()
-        while on.gateway.servers[0].connections:
+        while on.gateway.servers[0].everyone:
             await asyncio.sleep(0)
         raw = b"GET /restate/health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
         assert (await ask(on.ingress_port, raw))[0] == 200

@@ -116,7 +116,9 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("fn", "error", "says"), REFUSED, ids=lambda each: str(each)[:30])
+@pytest.mark.parametrize(
+    ("fn", "error", "says"), REFUSED, ids=lambda each: getattr(each, "__name__", str(each))[:30]
+)
 def test_function_that_cannot_be_a_handler_is_refused(
     fn: Any, error: type[Exception], says: str
 ) -> None:

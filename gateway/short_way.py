@@ -1,0 +1,287 @@
+"""The short way through HTTP: plain requests are read by llhttp alone, everything else is aiohttp's.
+
+A connection begins here. A GET or POST of HTTP/1.1 that comes whole, with a body of known length, is
+answered without aiohttp, whose general machinery costs more than a call of a handler. At the first
+bytes that are anything else, such as a chunked, large, slow or malformed request, the connection and
+these bytes go to aiohttp, which keeps it from then on. So nothing that is hard about HTTP is decided
+here, and both read with the same parser. Reasons: docs/decisions/0022.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol, TypeAlias, cast
+
+import httptools
+
+from perdure.actors.plane.driving import Drive
+from perdure.gateway.http_request import HttpRequest
+from perdure.gateway.responses import Refusal
+from perdure.gateway.settings import Ingress
+from perdure.gateway.wire import Reply
+
+_METHODS: Final = {b"GET": "GET", b"POST": "POST"}
+_ODD: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+_HEAD_LIMIT_BYTES: Final = 8 * 1024
+_HEADER_LIMIT: Final = 64
+_WHOLE_LIMIT_BYTES: Final = 256 * 1024  # of one request; a larger one is not worth the short way
+
+Answer: TypeAlias = Callable[[HttpRequest], Coroutine[Any, Any, Reply]]
+
+log = logging.getLogger("perdure.gateway.http")
+
+
+class Home(Protocol):
+    """The server that a connection belongs to."""
+
+    is_draining: bool
+
+    def came(self, connection: "ShortWay", transport: asyncio.Transport) -> None: ...
+
+    def went(self, connection: "ShortWay") -> None: ...
+
+    def long_way(self) -> asyncio.Protocol:
+        """A connection that takes everything."""
+
+
+class PlainRequest:
+    """``http_request.HttpRequest``, all of which is there."""
+
+    __slots__ = ("_body", "announced_bytes", "headers", "method", "raw_path")
+
+    def __init__(self, method: str, raw_path: str, headers: dict[str, str], body: bytes) -> None:
+        self.method = method
+        self.raw_path = raw_path
+        self.headers = headers
+        self._body = body
+        self.announced_bytes = len(body)
+
+    async def body(self, limit_bytes: int) -> bytes | Refusal:
+        assert len(self._body) <= limit_bytes  # as was announced
+        return self._body
+
+
+class Reader:
+    """Reads requests one after the other; ``is_odd`` once there was something that it does not take."""
+
+    __slots__ = (
+        "_body",
+        "_head_bytes",
+        "_headers",
+        "_is_whole",
+        "_parser",
+        "_url",
+        "closes",
+        "is_odd",
+    )
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self.is_odd = False
+        self.closes = False  # the client wants no other answer after this one
+        self._begin()
+
+    def _begin(self) -> None:
+        self._url = b""
+        self._headers: dict[str, str] = {}
+        self._head_bytes = 0
+        self._body = b""
+        self._is_whole = False
+
+    def read(self, data: bytes) -> PlainRequest | None:
+        """The request that ends with ``data``; None while it does not end, or is odd."""
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.is_odd = True
+        if self.is_odd or not self._is_whole:
+            return None
+        method = _METHODS[self._parser.get_method()]
+        request = PlainRequest(method, self._url.decode("ascii"), self._headers, self._body)
+        self._begin()
+        return request
+
+    # ---- called by the parser
+
+    def on_message_begin(self) -> None:
+        if self._is_whole:
+            self.is_odd = True  # a second request in the same bytes
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        self._head_bytes += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        self._head_bytes += len(name) + len(value) + 4
+        if name in _ODD or not value.isascii():
+            self.is_odd = True
+        else:
+            self._headers.setdefault(name.decode("ascii"), value.decode("ascii"))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        if (
+            parser.get_method() not in _METHODS
+            or parser.get_http_version() != "1.1"
+            or self._head_bytes > _HEAD_LIMIT_BYTES
+            or len(self._headers) > _HEADER_LIMIT
+            or not self._url.startswith(b"/")
+            or not self._url.isascii()
+            or b"#" in self._url
+            or "host" not in self._headers
+        ):
+            self.is_odd = True
+        self.closes = not parser.should_keep_alive()
+
+    def on_body(self, body: bytes) -> None:
+        self._body = self._body + body if self._body else body
+
+    def on_message_complete(self) -> None:
+        self._is_whole = True
+
+
+class ShortWay(asyncio.Protocol):
+    """One connection, as long as its requests are plain."""
+
+    __slots__ = (
+        "_answer", "_drive", "_home", "_idle_since_s", "_is_full", "_is_paused", "_loop", "_over", "_raw",
+        "_reader", "_transport", "peer", "served",
+    )  # fmt: skip
+
+    def __init__(self, home: Home, answer: Answer) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._home = home
+        self._answer = answer
+        self._reader = Reader()
+        self._transport: asyncio.Transport | None = None
+        self._raw = b""  # of a request that is not whole yet, or what came behind one
+        self._drive: Drive | None = None  # of the request that is being answered
+        self._is_full = False  # the client does not read its answers
+        self._is_paused = False  # it is not read from, as too much came behind a request
+        self._over: asyncio.Future[None] | None = None  # who waits for the answer on its way
+        self._idle_since_s = self._loop.time()
+        self.served = 0
+        self.peer = ""
+
+    # ---- from the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._home.came(self, self._transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """What is being answered goes on; nobody hears the answer."""
+        if self._transport is not None:
+            self._transport = None
+            self._home.went(self)
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self._go_on()
+
+    def data_received(self, data: bytes) -> None:
+        if self._drive is None and not self._is_full:
+            self._read(data)
+            return
+        self._raw += data
+        if len(self._raw) > _WHOLE_LIMIT_BYTES and self._transport is not None:
+            self._transport.pause_reading()
+            self._is_paused = True
+
+    # ---- one request after the other
+
+    def _read(self, data: bytes) -> None:
+        request = self._reader.read(data)
+        if request is not None:
+            self._raw = b""
+            self._drive = drive = Drive(self._answer(request), None, self._done)
+            drive.go_on()
+            return
+        self._raw = self._raw + data if self._raw else data
+        if self._reader.is_odd or len(self._raw) > _WHOLE_LIMIT_BYTES:
+            self._hand_over()
+
+    def _done(self, _: None, reply: Reply | None, error: BaseException | None) -> None:
+        self._drive = None
+        self.served += 1
+        self._idle_since_s = self._loop.time()
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if reply is None:
+            log.error("a request failed inside the gateway", exc_info=error)
+            transport.abort()
+            return
+        if self._reader.closes or self._home.is_draining:
+            reply.force_close()
+        reply.write_to(transport)
+        if reply.keep_alive:
+            self._go_on()
+        else:
+            transport.close()
+
+    def _go_on(self) -> None:
+        """With what came behind the last request."""
+        transport = self._transport
+        if self._drive is not None or self._is_full or transport is None:
+            return
+        if self._is_paused:
+            self._is_paused = False
+            transport.resume_reading()
+        if self._raw:
+            data, self._raw = self._raw, b""
+            self._read(data)
+
+    def _hand_over(self) -> None:
+        """To aiohttp, with all that it has not seen; for good."""
+        transport, self._transport = self._transport, None
+        if transport is None:
+            return
+        self._home.went(self)
+        connection = self._home.long_way()
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        connection.data_received(self._raw)
+
+    # ---- from the server
+
+    @property
+    def active(self) -> bool:
+        """Whether a request is being answered."""
+        return self._drive is not None
+
+    @property
+    def is_within(self) -> bool:
+        """Whether half a request is there."""
+        return bool(self._raw) and not self.active
+
+    def sweep(self, now: float, settings: Ingress) -> None:
+        """Called about once a second. Half a request is for the long way, which has deadlines for it."""
+        if self.active or self._is_full:
+            return
+        timeout_ms = settings.idle_timeout_ms if self.served else settings.header_timeout_ms
+        if self._raw:
+            self._hand_over()
+        elif now - self._idle_since_s > timeout_ms / 1000:
+            self.close()
+
+    def close(self) -> None:
+        """Once the request that is being answered has its answer."""
+        if self._drive is None and self._transport is not None:
+            self._transport.close()
+
+    async def shutdown(self, timeout_s: float) -> None:
+        """Wait for the answer that is on its way, then cut it: the call goes on."""
+        if self._drive is not None:
+            self._over = self._loop.create_future()
+            await asyncio.wait([self._over], timeout=timeout_s)
+        if self._drive is not None:
+            self._drive.close()
+            self._drive = None
+        self.close()
