@@ -11,10 +11,10 @@ import threading
 import time
 import traceback
 
-log = logging.getLogger("perdure.watchdog")
+log = logging.getLogger("perdure.slow_handlers")
 
 
-class Watchdog:
+class SlowHandlers:
     """Watches the running loop. ``limit_s``: how long it may stand still; 0: do not watch."""
 
     def __init__(self, limit_s: float) -> None:
@@ -27,7 +27,7 @@ class Watchdog:
         if self._limit_s > 0:
             loop, ident = asyncio.get_running_loop(), threading.get_ident()
             threading.Thread(
-                target=self._watch, args=(loop, ident), name="perdure-watchdog", daemon=True
+                target=self._watch, args=(loop, ident), name="perdure.slow_handlers", daemon=True
             ).start()
 
     def stop(self) -> None:
