@@ -21,7 +21,7 @@ from perdure.gateway.settings import Ingress
 from perdure.gateway.wire import Reply
 
 _METHODS: Final = {b"GET": "GET", b"POST": "POST"}
-_ODD: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+_ODD: Final = frozenset({"transfer-encoding", "expect", "upgrade"})
 _HEAD_LIMIT_BYTES: Final = 8 * 1024
 _HEADER_LIMIT: Final = 64
 _WHOLE_LIMIT_BYTES: Final = 256 * 1024  # of one request; a larger one is not worth the short way
@@ -112,12 +112,12 @@ class Reader:
         self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
         self._head_bytes += len(name) + len(value) + 4
-        if name in _ODD or not value.isascii():
+        lower = name.lower().decode("ascii")
+        if lower in _ODD or lower in self._headers or not value.isascii():
             self.is_odd = True
         else:
-            self._headers.setdefault(name.decode("ascii"), value.decode("ascii"))
+            self._headers[lower] = value.decode("ascii").strip(" \t")
 
     def on_headers_complete(self) -> None:
         parser = self._parser
