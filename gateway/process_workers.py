@@ -21,6 +21,7 @@ from perdure.actors.inspector import Inspector
 from perdure.actors.loop_lag import LoopLag
 from perdure.actors.plane.cluster import Cluster
 from perdure.actors.plane.links import Links
+from perdure.actors.plane.options import PlaneOptions
 from perdure.actors.plane.remote import RemotePartition
 from perdure.actors.plane.server import PlaneServer
 from perdure.actors.plane.serving import Served
@@ -77,6 +78,20 @@ class Orders(msgspec.Struct, frozen=True):
 
 encode_orders = msgspec.msgpack.Encoder().encode
 _decode_orders = msgspec.msgpack.Decoder(Orders).decode
+
+
+def plane_options(settings: Settings) -> PlaneOptions:
+    given = settings.plane
+    return PlaneOptions(
+        frame_limit_bytes=given.frame_size_limit_bytes,
+        in_flight_limit=given.in_flight_limit,
+        in_flight_limit_bytes=given.in_flight_size_limit_bytes,
+        hold_limit=given.hold_limit,
+        hold_s=given.hold_ms / 1000,
+        brief_hold_s=given.brief_hold_ms / 1000,
+        window_count=given.window,
+        window_bytes=given.window_size_bytes,
+    )
 
 
 class _Process:
@@ -170,6 +185,7 @@ class PartitionWorker(_Process):
             receiver=engine.exchange,
             inspect=partial(answer_bytes, Inspector(engine, self._lag)),
             control=self._control,
+            options=plane_options(self.settings),
         )
         await self._server.listen(Path(self.me.socket))
         self._lag.start()
@@ -183,7 +199,8 @@ class PartitionWorker(_Process):
             self.host.on_enter = self._system.on_enter
             await self.host.deploy_known(self._registrar, self.first_code)
             engine.schedules.declared = self._declared(engine, self.host)
-        self._links = Links(engine.exchange, self._placement, self.me.epoch)
+        options = plane_options(self.settings)
+        self._links = Links(engine.exchange, self._placement, self.me.epoch, options)
         engine.exchange.carry = self._links.forward
 
     def _declared(self, engine: Engine, host: VersionHost) -> Declare:
@@ -242,8 +259,9 @@ class GatewayWorker(_Process):
         services = [describe(each, settings.defaults()) for each in definitions]
         registry = Registry(services)
         self._in_process = {each.name: each for each in services}
+        options = plane_options(settings)
         self._partitions = [
-            RemotePartition(index, registry) for index in range(settings.partitions)
+            RemotePartition(index, registry, options) for index in range(settings.partitions)
         ]
         self._cluster = ProcessesRuntime(
             self._partitions,

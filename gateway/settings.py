@@ -159,6 +159,19 @@ class Supervisor(msgspec.Struct, frozen=True):
     heartbeat_timeout_ms: Millis = _named(15 * _SECOND, "heartbeat_timeout")
 
 
+class Plane(msgspec.Struct, frozen=True):
+    """What gateways and partitions of ``system = "processes"`` may owe each other."""
+
+    hold_ms: Millis = _named(30 * _SECOND, "hold")
+    brief_hold_ms: Millis = _named(2 * _SECOND, "brief_hold")
+    hold_limit: int = 10_000
+    in_flight_limit: int = 100_000
+    in_flight_size_limit_bytes: Bytes = _named(256 * _MIB, "in_flight_size_limit")
+    frame_size_limit_bytes: Bytes = _named(256 * _MIB, "frame_size_limit")
+    window: int = 4_096
+    window_size_bytes: Bytes = _named(8 * _MIB, "window_size")
+
+
 class Tracing(msgspec.Struct, frozen=True):
     """OpenTelemetry; needs the extra `perdure[otel]`. ``endpoint`` "": no spans are made."""
 
@@ -186,6 +199,7 @@ class Settings(msgspec.Struct, frozen=True):
     engine: Engine = Engine()
     store: Store = Store()
     supervisor: Supervisor = Supervisor()
+    plane: Plane = Plane()
     log: Log = Log()
     tracing: Tracing = Tracing()
 

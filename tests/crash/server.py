@@ -143,7 +143,11 @@ class Server:
         self.said = ""  # on standard output, since the last start
 
     def __enter__(self) -> "Server":
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
