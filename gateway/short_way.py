@@ -9,6 +9,7 @@ here, and both read with the same parser. Reasons: docs/decisions/0022.
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol, TypeAlias, cast
 
@@ -65,15 +66,8 @@ class Reader:
     """Reads requests one after the other; ``is_odd`` once there was something that it does not take."""
 
     __slots__ = (
-        "_body",
-        "_head_bytes",
-        "_headers",
-        "_is_whole",
-        "_parser",
-        "_url",
-        "closes",
-        "is_odd",
-    )
+        "_body", "_head_bytes", "_headers", "_is_whole", "_method", "_parser", "_url", "closes", "is_odd",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
@@ -82,10 +76,11 @@ class Reader:
         self._begin()
 
     def _begin(self) -> None:
+        self._method = ""
         self._url = b""
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
-        self._body = b""
+        self._body: list[bytes] = []
         self._is_whole = False
 
     def read(self, data: bytes) -> PlainRequest | None:
@@ -96,8 +91,8 @@ class Reader:
             self.is_odd = True
         if self.is_odd or not self._is_whole:
             return None
-        method = _METHODS[self._parser.get_method()]
-        request = PlainRequest(method, self._url.decode("ascii"), self._headers, self._body)
+        path, body = self._url.decode("ascii"), b"".join(self._body)
+        request = PlainRequest(self._method, path, self._headers, body)
         self._begin()
         return request
 
@@ -121,8 +116,9 @@ class Reader:
 
     def on_headers_complete(self) -> None:
         parser = self._parser
+        self._method = _METHODS.get(parser.get_method(), "")
         if (
-            parser.get_method() not in _METHODS
+            not self._method
             or parser.get_http_version() != "1.1"
             or self._head_bytes > _HEAD_LIMIT_BYTES
             or len(self._headers) > _HEADER_LIMIT
@@ -135,7 +131,7 @@ class Reader:
         self.closes = not parser.should_keep_alive()
 
     def on_body(self, body: bytes) -> None:
-        self._body = self._body + body if self._body else body
+        self._body.append(body)
 
     def on_message_complete(self) -> None:
         self._is_whole = True
@@ -155,7 +151,7 @@ class ShortWay(asyncio.Protocol):
         self._answer = answer
         self._reader = Reader()
         self._transport: asyncio.Transport | None = None
-        self._raw = b""  # of a request that is not whole yet, or what came behind one
+        self._raw = bytearray()  # of a request that is not whole yet, or what came behind one
         self._drive: Drive | None = None  # of the request that is being answered
         self._is_full = False  # the client does not read its answers
         self._is_paused = False  # it is not read from, as too much came behind a request
@@ -168,6 +164,9 @@ class ShortWay(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if (connected := transport.get_extra_info("socket")) is not None:
+            # a client that vanished while it waited for days is noticed
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._home.came(self, self._transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -197,11 +196,11 @@ class ShortWay(asyncio.Protocol):
     def _read(self, data: bytes) -> None:
         request = self._reader.read(data)
         if request is not None:
-            self._raw = b""
+            self._raw.clear()
             self._drive = drive = Drive(self._answer(request), None, self._done)
             drive.go_on()
             return
-        self._raw = self._raw + data if self._raw else data
+        self._raw += data
         if self._reader.is_odd or len(self._raw) > _WHOLE_LIMIT_BYTES:
             self._hand_over()
 
@@ -235,7 +234,8 @@ class ShortWay(asyncio.Protocol):
             self._is_paused = False
             transport.resume_reading()
         if self._raw:
-            data, self._raw = self._raw, b""
+            data = bytes(self._raw)
+            self._raw.clear()
             self._read(data)
 
     def _hand_over(self) -> None:
@@ -247,7 +247,7 @@ class ShortWay(asyncio.Protocol):
         connection = self._home.long_way()
         transport.set_protocol(connection)
         connection.connection_made(transport)
-        connection.data_received(self._raw)
+        connection.data_received(bytes(self._raw))
 
     # ---- from the server
 
@@ -266,7 +266,7 @@ class ShortWay(asyncio.Protocol):
         if self.active or self._is_full:
             return
         timeout_ms = settings.idle_timeout_ms if self.served else settings.header_timeout_ms
-        if self._raw:
+        if self.is_within:
             self._hand_over()
         elif now - self._idle_since_s > timeout_ms / 1000:
             self.close()
