@@ -135,6 +135,17 @@ def test_a_broken_target_is_explained_and_leaves_nothing(
     assert not (tmp_path / "data").exists()
 
 
+def test_a_target_that_ends_its_process_is_given_up_after_three_tries(
+    perdure: Perdure, tmp_path: Path
+) -> None:
+    (tmp_path / "target.py").write_text("import os\n\nos._exit(7)\n")
+    done = _up(perdure, tmp_path / "data", target="target.py")
+    assert done.code == FAILURE
+    assert done.stderr.count("everything is started again") == 2
+    assert done.stderr.endswith("Error: gateway-0 failed 6 times, last: ended with exit code 7\n")
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_broken_target_leaves_data_that_is_there_alone(
     perdure: Perdure, nursery: Nursery, data: Path, tmp_path: Path
 ) -> None:
