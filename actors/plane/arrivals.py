@@ -18,6 +18,7 @@ log = logging.getLogger("perdure.plane")
 _PAUSE_COUNT = 16_384  # messages that wait here while the engine has a batch: several windows
 _BATCH_COUNT = 4_096
 _TRY_AGAIN_S = 0.1  # where the engine takes nothing, such as while its store is down
+_LONGEST_PAUSE_S = 2.0
 
 
 class Receiver(Protocol):
@@ -39,6 +40,7 @@ class Arrivals:
         self._is_paused = False
         self._work: asyncio.Task[None] | None = None
         self._before: Awaitable[object] | None = None if before is None else before._work
+        self._failures: int = 0 if before is None else before._failures  # one after the other
 
     def received(self, message: Message) -> None:
         """Raises ProtocolError."""
@@ -61,6 +63,7 @@ class Arrivals:
             while self._waiting and not self._is_over:
                 batch, self._waiting = self._waiting[:_BATCH_COUNT], self._waiting[_BATCH_COUNT:]
                 seq = await self._receiver.receive(self._source, batch)
+                self._failures = 0
                 self._connection.send(Ack(seq))
                 if self._is_paused and len(self._waiting) <= _PAUSE_COUNT:
                     self._is_paused = False
@@ -74,8 +77,10 @@ class Arrivals:
             self._work = None
 
     async def _refuse(self, reason: str) -> None:
-        """Let its sender try again, though not at once: the next time may be no better."""
-        await asyncio.sleep(_TRY_AGAIN_S)
+        """Let its sender try again, though later and later: the next time may be no better."""
+        delay_s = min(_TRY_AGAIN_S * 2.0 ** min(self._failures, 30), _LONGEST_PAUSE_S)
+        self._failures += 1
+        await asyncio.sleep(delay_s)
         self._connection.abort(reason)
 
     def writable(self) -> None:
