@@ -66,7 +66,8 @@ def test_invocations_attempts_and_requests_are_counted(on: Real) -> None:
     assert value(found, "ingress_request_duration_seconds_count") == 5
     assert value(found, "commit_duration_seconds_count") > 0
     assert value(found, "store_sync_duration_seconds_count") > 0
-    assert value(found, "timer_lateness_seconds_count") >= 2
+    while value(found, "timer_lateness_seconds_count") < 2:  # its retries are on their way
+        found = scrape(on)
     assert value(found, "store_size_bytes") > 0
     assert value(found, "partition_up") == 1
     assert value(found, "object_actors") >= 4
