@@ -25,8 +25,11 @@ class TreeFailed(PerdureError):
 def looking_out() -> Iterator[None]:
     """Raises TreeFailed out of its block."""
     known: set[int] = set()  # of the Admin's children
+    is_over = False
 
     def look(_signum: int, _frame: object) -> None:
+        if is_over:  # the signal came as the timer was stopped, and must not set it again
+            return
         _raise_if_broken(known)
         signal.setitimer(signal.ITIMER_REAL, _LOOK_S)  # not where it has raised: once is enough
 
@@ -35,6 +38,7 @@ def looking_out() -> Iterator[None]:
     try:
         yield
     finally:
+        is_over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 

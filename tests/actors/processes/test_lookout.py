@@ -45,3 +45,17 @@ def test_nothing_is_looked_for_afterwards() -> None:
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def test_a_signal_that_comes_while_the_timer_is_stopped_does_not_set_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def set_and_be_hit(which: int, seconds: float) -> None:
+        set_timer(which, seconds)
+        if seconds == 0:
+            signal.raise_signal(signal.SIGALRM)
+
+    set_timer = signal.setitimer
+    with looking_out():
+        monkeypatch.setattr(signal, "setitimer", set_and_be_hit)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
