@@ -1,24 +1,26 @@
 """From the settings to what reaches deployments: transports, address guard, signing key, registry.
 
-The one place that reads the key file. What each part does is in its own file.
+The one place that reads the key file. What each part does is in its own file. HTTP/2 and cryptography load
+when they are first needed: they are a twelfth of every start otherwise.
 """
 
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from perdure.actors.remote.addresses import AddressGuard
 from perdure.actors.remote.deployments import RemoteOptions
 from perdure.actors.remote.http1 import Http1Options, Http1Transport
 from perdure.actors.remote.http2_options import Http2Options
-from perdure.actors.remote.http2_pool import Http2Transport
-from perdure.actors.remote.identity import BadKey, Signer
 from perdure.actors.remote.port import Headers, Transport
 from perdure.gateway.deployments import Registrar
 from perdure.gateway.discovery import Discovery
 from perdure.gateway.registry_file import RegistryFile
 from perdure.gateway.settings import Deployments, Settings, SettingsError
+
+if TYPE_CHECKING:
+    from perdure.actors.remote.identity import Signer
 
 log = logging.getLogger("perdure.deployments")
 
@@ -72,6 +74,8 @@ class Remote:
         given = self._settings.deployments
         connect_timeout_s = given.connect_timeout_ms / 1000
         if http2:
+            from perdure.actors.remote.http2_pool import Http2Transport
+
             options = Http2Options(
                 connect_timeout_s=connect_timeout_s,
                 ping_interval_s=given.ping_interval_ms / 1000,
@@ -90,9 +94,11 @@ class Remote:
         )
 
 
-def _signer(file: str) -> Signer | None:
+def _signer(file: str) -> "Signer | None":
     if not file:
         return None
+    from perdure.actors.remote.identity import BadKey, Signer
+
     where = f"the identity key file {file} ('deployments.identity_key_file')"
     try:
         signer = Signer(Path(file).read_bytes())

@@ -11,7 +11,6 @@ from urllib.parse import quote
 import msgspec
 
 from perdure.actors.registry import Place, Registry
-from perdure.actors.remote.attempt import StreamAttempt
 from perdure.actors.remote.port import Headers, Transport
 from perdure.journal.attempt import Attempt, Deployment, Failed, Sink, Start
 from perdure.journal.entries import Input
@@ -166,6 +165,9 @@ class Deployments:
         found = self._remote.get(start.deployment_id)
         if found is None:
             return Refused(sink, f"[RT0011] deployment {start.deployment_id} was removed")
+        # Few starts need it, and protobuf with it.
+        from perdure.actors.remote.attempt import StreamAttempt
+
         spec, transport = found
         return StreamAttempt(
             start,
