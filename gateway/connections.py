@@ -17,7 +17,7 @@ from aiohttp.streams import StreamReader
 
 from perdure.gateway.responses import Refusal, refusal_body
 from perdure.gateway.settings import Ingress
-from perdure.gateway.short_way import Answer, ShortWay
+from perdure.gateway.short_way import Answer, ShortWay, Way
 from perdure.gateway.wire import JSON, Reply
 
 _SWEEP_INTERVAL_S: Final = 1.0
@@ -142,7 +142,7 @@ class Server(web.Server):
         super().__init__(self._entered(handler))
         self._settings = settings
         self._answer = answer
-        self._short: set[ShortWay] = set()
+        self._own: set[Way] = set()  # those that are not aiohttp's
         self._peers: Counter[str] = Counter()
         self._count = 0
         self.is_draining = False  # every answer asks its client to connect anew
@@ -179,19 +179,26 @@ class Server(web.Server):
             logger=log,
         )
 
+    def http2_way(self) -> asyncio.Protocol:
+        # Few connections need it, and h2 with it.
+        from perdure.gateway.http2_way import Http2Way
+
+        assert self._answer is not None
+        return Http2Way(self, self._answer, self._settings)
+
     # ---- who is connected
 
     @property
-    def everyone(self) -> "list[Connection | ShortWay]":
-        return [*cast("list[Connection]", self.connections), *self._short]
+    def everyone(self) -> "list[Connection | Way]":
+        return [*cast("list[Connection]", self.connections), *self._own]
 
-    def came(self, connection: ShortWay, transport: asyncio.Transport) -> None:
-        self._short.add(connection)
+    def came(self, connection: Way, transport: asyncio.Transport) -> None:
+        self._own.add(connection)
         if not self._count_in(connection, transport):
             transport.close()
 
-    def went(self, connection: ShortWay) -> None:
-        self._short.discard(connection)
+    def went(self, connection: Way) -> None:
+        self._own.discard(connection)
         self._count_out(connection)
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
@@ -205,7 +212,7 @@ class Server(web.Server):
         super().connection_lost(handler, exc)
         self._count_out(cast(Connection, handler))
 
-    def _count_in(self, connection: Connection | ShortWay, transport: asyncio.Transport) -> bool:
+    def _count_in(self, connection: Connection | Way, transport: asyncio.Transport) -> bool:
         """False where there are too many: it has been told so."""
         peer = connection.peer = _peer(transport)
         self._peers[peer] += 1
@@ -219,7 +226,7 @@ class Server(web.Server):
         transport.write(_FULL)
         return False
 
-    def _count_out(self, connection: Connection | ShortWay) -> None:
+    def _count_out(self, connection: Connection | Way) -> None:
         peer = connection.peer
         self._peers[peer] -= 1
         self._count -= 1
@@ -230,13 +237,13 @@ class Server(web.Server):
 
     def pre_shutdown(self) -> None:
         super().pre_shutdown()
-        for connection in self._short:
+        for connection in list(self._own):
             connection.close()
 
     async def shutdown(self, timeout: float | None = None) -> None:
         # aiohttp waits twice: for the handler, then for the connection
-        short = (each.shutdown(2 * (timeout or 0.0)) for each in list(self._short))
-        await asyncio.gather(super().shutdown(timeout), *short)
+        own = (each.shutdown(2 * (timeout or 0.0)) for each in list(self._own))
+        await asyncio.gather(super().shutdown(timeout), *own)
 
     def start_sweeping(self) -> None:
         self._sweeper = asyncio.create_task(self._sweep(), name="perdure connection sweep")

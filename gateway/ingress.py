@@ -1,7 +1,7 @@
 """The HTTP ingress: calls, sends, attach, output, lookup, awakeables, health.
 
-Translates HTTP to the ``Runtime`` protocol and back; decides nothing about an invocation. HTTP/1.0
-and 1.1 only, since aiohttp has no HTTP/2. A client that goes away cancels nothing: the connection leaves
+Translates HTTP to the ``Runtime`` protocol and back; decides nothing about an invocation. Whoever reads
+HTTP/1 or HTTP/2 from the wire calls it. A client that goes away cancels nothing: the connection leaves
 the handler alone, and the runtime does not let a cancelled wait touch the invocation.
 Rules: ingress.md; the order of the checks is its 2.2. `POST /Service/key/handler` is the hot path.
 """

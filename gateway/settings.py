@@ -70,6 +70,7 @@ class Ingress(msgspec.Struct, frozen=True):
     concurrent_requests_limit: int = 50_000
     connections_limit: int = 20_000
     connections_per_peer_limit: int = 20_000
+    streams_per_connection_limit: int = 200
     header_timeout_ms: Millis = _named(10 * _SECOND, "header_timeout")
     idle_timeout_ms: Millis = _named(60 * _SECOND, "idle_timeout")
     body_rate_floor_bytes: Bytes = _named(128, "body_rate_floor")

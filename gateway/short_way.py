@@ -4,7 +4,8 @@ A connection begins here. A GET or POST of HTTP/1.1 that comes whole, with a bod
 answered without aiohttp, whose general machinery costs more than a call of a handler. At the first
 bytes that are anything else, such as a chunked, large, slow or malformed request, the connection and
 these bytes go to aiohttp, which keeps it from then on. So nothing that is hard about HTTP is decided
-here, and both read with the same parser. Reasons: docs/decisions/0022.
+here, and both read with the same parser. A connection that begins with HTTP/2 goes to http2_way.py.
+Reasons: docs/decisions/0022.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from perdure.gateway.settings import Ingress
 from perdure.gateway.wire import Reply
 
 _METHODS: Final = {b"GET": "GET", b"POST": "POST"}
+_HTTP2: Final = b"PRI "  # how HTTP/2 without TLS begins, which is no method of HTTP/1
 _ODD: Final = frozenset({"transfer-encoding", "expect", "upgrade"})
 _HEAD_LIMIT_BYTES: Final = 8 * 1024
 _HEADER_LIMIT: Final = 64
@@ -32,17 +34,35 @@ Answer: TypeAlias = Callable[[HttpRequest], Coroutine[Any, Any, Reply]]
 log = logging.getLogger("perdure.gateway.http")
 
 
+class Way(Protocol):
+    """A connection as the server knows it."""
+
+    peer: str
+
+    @property
+    def active(self) -> bool: ...
+
+    def sweep(self, now: float, settings: Ingress) -> None: ...
+
+    def close(self) -> None: ...
+
+    async def shutdown(self, timeout_s: float) -> None: ...
+
+
 class Home(Protocol):
     """The server that a connection belongs to."""
 
     is_draining: bool
 
-    def came(self, connection: "ShortWay", transport: asyncio.Transport) -> None: ...
+    def came(self, connection: Way, transport: asyncio.Transport) -> None: ...
 
-    def went(self, connection: "ShortWay") -> None: ...
+    def went(self, connection: Way) -> None: ...
 
     def long_way(self) -> asyncio.Protocol:
-        """A connection that takes everything."""
+        """A connection that takes everything of HTTP/1."""
+
+    def http2_way(self) -> asyncio.Protocol:
+        """A connection that takes HTTP/2 from its first bytes."""
 
 
 class PlainRequest:
@@ -239,12 +259,13 @@ class ShortWay(asyncio.Protocol):
             self._read(data)
 
     def _hand_over(self) -> None:
-        """To aiohttp, with all that it has not seen; for good."""
+        """To aiohttp or to HTTP/2, with all that they have not seen; for good."""
         transport, self._transport = self._transport, None
         if transport is None:
             return
         self._home.went(self)
-        connection = self._home.long_way()
+        is_http2 = not self.served and self._raw.startswith(_HTTP2)
+        connection = self._home.http2_way() if is_http2 else self._home.long_way()
         transport.set_protocol(connection)
         connection.connection_made(transport)
         connection.data_received(bytes(self._raw))

@@ -97,6 +97,20 @@ class Reply(web.StreamResponse):
             await request.writer.drain()
         return None
 
+    @property
+    def content(self) -> bytes:
+        return self._content
+
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """Its head, for HTTP/2."""
+        fields = [(b":status", b"%d" % self._code)]
+        for line in (self._lines + _date_line()).splitlines():
+            name, _, value = line.partition(b": ")
+            fields.append((name, value))
+        if self._code not in _BODILESS:
+            fields.append((b"content-length", b"%d" % len(self._content)))
+        return fields
+
     def write_to(self, transport: asyncio.WriteTransport) -> None:
         """To a GET or POST of HTTP/1.1."""
         parts = self._parts()

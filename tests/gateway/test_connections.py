@@ -218,7 +218,6 @@ def test_pipelined_requests_are_answered_in_order() -> None:
         b"GET /Counter/k/get HTTP/1.1\r\nhost: x\r\nx-a: " + b"b" * 20_000 + b"\r\n\r\n",
         b"GET /Counter/k/get HTTP/1.1\r\nhost: x\r\n" + b"x-a: b\r\n" * 20_000 + b"\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )  # fmt: skip
 def test_malformed_http_is_400_and_reaches_nobody(

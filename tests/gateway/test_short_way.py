@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from perdure.gateway.http_request import HttpRequest
 from perdure.gateway.settings import Ingress
-from perdure.gateway.short_way import PlainRequest, Reader, ShortWay
+from perdure.gateway.short_way import PlainRequest, Reader, ShortWay, Way
 from perdure.gateway.wire import Reply
 from tests.gateway.serving import Served, answer_of, served
 
@@ -146,12 +146,14 @@ class _Transport(asyncio.Transport):
 class _Home:
     is_draining = False
 
-    def came(self, connection: ShortWay, transport: asyncio.Transport) -> None: ...
+    def came(self, connection: Way, transport: asyncio.Transport) -> None: ...
 
-    def went(self, connection: ShortWay) -> None: ...
+    def went(self, connection: Way) -> None: ...
 
     def long_way(self) -> asyncio.Protocol:
         raise AssertionError("this request was plain")
+
+    http2_way = long_way
 
 
 class _Stage:

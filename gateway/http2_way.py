@@ -1,0 +1,365 @@
+"""HTTP/2 at the ingress, for clients and proxies that begin with it (prior knowledge, without TLS).
+
+`h2` reads the frames; here are whole requests, their answers under flow control, and limits: a client
+that resets what it asks for, sends without end or does not read has its bounds. A request whose client
+goes away goes on, as in HTTP/1.1. Rules: ingress 1; RFC 9113.
+"""
+
+import asyncio
+import logging
+from typing import Final, cast
+
+from h2 import events
+from h2.config import H2Configuration
+from h2.connection import ConnectionState, H2Connection
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes, Settings
+from hyperframe.frame import GoAwayFrame
+
+from perdure.actors.plane.driving import Drive
+from perdure.gateway.http_request import HttpRequest
+from perdure.gateway.responses import TOO_LARGE, Refusal
+from perdure.gateway.settings import Ingress
+from perdure.gateway.short_way import Answer, Home
+from perdure.gateway.wire import Reply
+
+_HEAD_LIMIT_BYTES: Final = 16 * 1024
+_STREAM_WINDOW_BYTES: Final = 1 << 20
+_CONNECTION_WINDOW_BYTES: Final = 4 << 20
+_FIRST_WINDOW_BYTES: Final = 65_535  # of a connection, before anything is said (RFC 9113 6.9.2)
+_HELD_LIMIT: Final = 4  # bodies of the largest size that one connection may have half sent
+_RESETS_LIMIT: Final = 200  # streams that a client gives up, beyond those it lets be answered
+_BODY_GRACE_S: Final = 10.0  # before the rate of a body is looked at
+_ENDS: Final = (events.StreamReset, events.ConnectionTerminated)
+
+log = logging.getLogger("perdure.gateway.http")
+
+
+class _Told(Settings):
+    """What the client is told. More requests than that are refused one by one; h2 would end them all."""
+
+    @property  # type: ignore[misc]  # h2 never sets it
+    def max_concurrent_streams(self) -> int:
+        return 1 << 31
+
+
+class _Stream:
+    """One request and the answer to it. ``http_request.HttpRequest`` once it is ``asked``."""
+
+    __slots__ = (
+        "_chunks", "announced_bytes", "answered", "asked", "has_end", "headers", "method", "raw_path",
+        "rest", "since_s", "size_bytes",
+    )  # fmt: skip
+
+    def __init__(self, fields: list[tuple[bytes, bytes]], now_s: float) -> None:
+        self.headers: dict[str, str] = {}
+        for name, value in fields:
+            text = value.decode("utf-8", "surrogateescape")
+            self.headers.setdefault(name.decode("ascii"), text)
+        take = self.headers.pop
+        self.method = take(":method")
+        self.raw_path = take(":path", "")
+        take(":scheme", "")
+        authority = take(":authority", "")
+        if authority:
+            self.headers["host"] = authority
+        length = self.headers.get("content-length", "0")
+        self.announced_bytes = int(length) if length.isdecimal() else 0
+        self._chunks: list[bytes] = []
+        self.size_bytes = 0
+        self.since_s = now_s
+        self.has_end = False  # all of the request is here
+        self.asked = False  # the gateway has it
+        self.answered = False  # before it was whole
+        self.rest: memoryview | None = None  # of the answer, while the client takes it slowly
+
+    def add(self, data: bytes) -> None:
+        self.size_bytes += len(data)
+        self._chunks.append(data)
+
+    async def body(self, limit_bytes: int) -> bytes | Refusal:
+        chunks, self._chunks = self._chunks, []
+        return TOO_LARGE if self.size_bytes > limit_bytes else b"".join(chunks)
+
+
+class Http2Way(asyncio.Protocol):
+    """One connection with many requests at once."""
+
+    def __init__(self, home: Home, answer: Answer, settings: Ingress) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._home = home
+        self._answer = answer
+        self._settings = settings
+        self._h2 = H2Connection(H2Configuration(client_side=False, header_encoding=None))
+        self._streams: dict[int, _Stream] = {}
+        self._drives: dict[int, Drive] = {}  # those of streams that the client gave up included
+        self._transport: asyncio.Transport | None = None
+        self._is_full = False  # the client does not read
+        self.is_leaving = False  # it ends with its last answer
+        self._takes_more = True  # until it has told the client otherwise
+        self._flush_planned = False
+        self._newest_id = 0
+        self.half_bytes = 0  # of bodies that are not whole
+        self._reset_count = 0
+        self._over: asyncio.Future[None] | None = None  # who waits for the answers on their way
+        self._idle_since_s = self._loop.time()
+        self.served = 0
+        self.peer = ""
+
+    # ---- from the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._home.came(self, self._transport)
+        limit = self._settings.streams_per_connection_limit
+        self._h2.local_settings = _Told(
+            client=False,
+            initial_values={
+                SettingCodes.MAX_CONCURRENT_STREAMS: limit,
+                SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW_BYTES,
+                SettingCodes.MAX_HEADER_LIST_SIZE: _HEAD_LIMIT_BYTES,
+            },
+        )
+        self._h2.initiate_connection()
+        self._h2.increment_flow_control_window(_CONNECTION_WINDOW_BYTES - _FIRST_WINDOW_BYTES)
+        self._flush()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """What is being answered goes on; nobody hears the answers."""
+        if self._transport is not None:
+            self._transport = None
+            self._streams.clear()
+            self._home.went(self)
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+        if self._transport is not None:
+            self._transport.pause_reading()  # what it asks has to wait until it reads
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        if self._transport is not None:
+            self._transport.resume_reading()
+        self._pour_all()
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            heard = self._h2.receive_data(data)
+            gone = [each for each in heard if isinstance(each, _ENDS)]
+            for end in gone:  # first: for h2 they are over, whatever came before
+                self._hear_end(end)
+            over = {each.stream_id for each in gone if isinstance(each, events.StreamReset)}
+            for event in heard:
+                if getattr(event, "stream_id", None) not in over:
+                    self._hear(event)
+        except ProtocolError as e:
+            log.info("closing an HTTP/2 connection that breaks the protocol: %s", e)
+            self._end()
+        self._flush()
+
+    def _hear(self, event: events.Event) -> None:
+        match event:
+            case events.RequestReceived():
+                self._begin(event.stream_id, event.headers)
+            case events.DataReceived():
+                self._take(event)
+            case events.StreamEnded():
+                self._be_whole(event.stream_id)
+            case events.WindowUpdated() | events.RemoteSettingsChanged():
+                self._pour_all()
+
+    def _hear_end(self, event: events.StreamReset | events.ConnectionTerminated) -> None:
+        """Of a request, or of all: a client may say goodbye and wait for answers, as proxies do."""
+        if isinstance(event, events.StreamReset):
+            self._forget(event.stream_id)
+            self._count_reset()
+        elif event.error_code != ErrorCodes.NO_ERROR:
+            self._end()
+        else:
+            self.is_leaving = True
+            # h2 takes a goodbye of either side for the end of both
+            self._h2.state_machine.state = ConnectionState.SERVER_OPEN
+
+    # ---- requests
+
+    def _begin(self, id: int, fields: list[tuple[bytes, bytes]]) -> None:
+        limit = self._settings.streams_per_connection_limit
+        if not self._takes_more or max(len(self._streams), len(self._drives)) >= limit:
+            self._h2.reset_stream(id, ErrorCodes.REFUSED_STREAM)  # the client may send it again
+            return
+        stream = _Stream(fields, self._loop.time())
+        self._streams[id] = stream
+        self._newest_id = id
+        if stream.announced_bytes > self._settings.request_size_limit_bytes:
+            self._ask(id, stream)  # the answer does not wait for all that
+        elif stream.headers.get("expect", "").lower() == "100-continue":
+            self._h2.send_headers(id, [(b":status", b"100")])
+
+    def _take(self, event: events.DataReceived) -> None:
+        id, size = event.stream_id, event.flow_controlled_length
+        self._h2.acknowledge_received_data(size, id)
+        stream = self._streams.get(id)
+        if stream is None or stream.asked:
+            return  # the rest of what is refused
+        stream.add(event.data)
+        self.half_bytes += len(event.data)
+        limit_bytes = self._settings.request_size_limit_bytes
+        if stream.size_bytes > limit_bytes:
+            self._ask(id, stream)
+        elif self.half_bytes > _HELD_LIMIT * limit_bytes:
+            log.info("refused a request: too many large bodies come at once over one connection")
+            self._forget(id)
+            self._h2.reset_stream(id, ErrorCodes.REFUSED_STREAM)
+
+    def _be_whole(self, id: int) -> None:
+        stream = self._streams.get(id)
+        if stream is not None:
+            stream.has_end = True
+            if stream.answered:
+                self._forget(id)
+            else:
+                self._ask(id, stream)
+
+    def _ask(self, id: int, stream: _Stream) -> None:
+        if stream.asked:
+            return
+        stream.asked = True
+        self.half_bytes -= stream.size_bytes
+        request: HttpRequest = stream
+        self._drives[id] = drive = Drive(self._answer(request), id, self._done)
+        drive.go_on()
+
+    def _forget(self, id: int) -> None:
+        """It is answered, or nobody wants an answer any more."""
+        stream = self._streams.pop(id, None)
+        if stream is not None and not stream.asked:
+            self.half_bytes -= stream.size_bytes
+        self._idle_since_s = self._loop.time()
+
+    def _count_reset(self) -> None:
+        self._reset_count += 1
+        if self._reset_count > _RESETS_LIMIT + self.served:
+            log.info("closing an HTTP/2 connection that gives up almost all of its requests")
+            self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+            self._end()
+
+    # ---- answers
+
+    def _done(self, id: int, reply: Reply | None, error: BaseException | None) -> None:
+        del self._drives[id]
+        self.served += 1
+        stream = self._streams.get(id)
+        if stream is not None and self._transport is not None:
+            if reply is None:
+                log.error("a request failed inside the gateway", exc_info=error)
+                self._forget(id)
+                self._h2.reset_stream(id, ErrorCodes.INTERNAL_ERROR)
+            else:
+                self._say(id, stream, reply)
+            self._flush_soon()
+        if self._over is not None and not self._drives and not self._over.done():
+            self._over.set_result(None)
+
+    def _say(self, id: int, stream: _Stream, reply: Reply) -> None:
+        body = b"" if stream.method == "HEAD" else reply.content
+        self._h2.send_headers(id, reply.fields(), end_stream=not body)
+        stream.rest = memoryview(body)
+        self._pour(id, stream)
+
+    def _pour_all(self) -> None:
+        for id, stream in list(self._streams.items()):
+            if stream.rest is not None:
+                self._pour(id, stream)
+
+    def _pour(self, id: int, stream: _Stream) -> None:
+        """As much of an answer as its client takes now."""
+        h2, rest = self._h2, stream.rest
+        assert rest is not None
+        while rest:
+            window_bytes = min(h2.local_flow_control_window(id), h2.max_outbound_frame_size)
+            if window_bytes <= 0 or self._is_full:
+                stream.rest = rest
+                return
+            h2.send_data(id, rest[:window_bytes].tobytes(), end_stream=len(rest) <= window_bytes)
+            rest = rest[window_bytes:]
+            if rest:
+                self._flush()  # a large answer: look whether the client reads it
+        stream.rest = None
+        if stream.has_end:
+            self._forget(id)
+        else:  # some clients read no answer while they send: let them send, for a while
+            stream.answered = True
+
+    def _flush_soon(self) -> None:
+        """What one turn of the loop answers leaves as one block."""
+        if not self._flush_planned:
+            self._flush_planned = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_planned = False
+        self._write(self._h2.data_to_send())
+        if self.is_leaving and not self._streams:
+            self._end()
+
+    # ---- the end
+
+    def _go_away(self) -> None:
+        """New requests belong on another connection; those that are here have their answers."""
+        if self._takes_more:
+            self.is_leaving, self._takes_more = True, False
+            # h2 knows only the hard way, after which it answers nobody
+            self._write(GoAwayFrame(0, last_stream_id=self._newest_id).serialize())
+        self._flush()
+
+    def _end(self) -> None:
+        self._streams.clear()
+        self._write(self._h2.data_to_send())
+        if self._transport is not None:
+            self._transport.close()
+
+    def _write(self, data: bytes) -> None:
+        if data and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    # ---- from the server
+
+    @property
+    def active(self) -> bool:
+        """Whether a request is being answered."""
+        return bool(self._drives)
+
+    def sweep(self, now: float, settings: Ingress) -> None:
+        """Called about once a second: ends what is idle, and bodies that stall."""
+        if self._home.is_draining:
+            self._go_away()
+        floor_bytes = settings.body_rate_floor_bytes
+        for id, stream in list(self._streams.items()):
+            elapsed_s = now - stream.since_s
+            is_slow = not stream.asked and stream.size_bytes < floor_bytes * elapsed_s
+            if elapsed_s > _BODY_GRACE_S and (is_slow or stream.answered):
+                log.info("resetting a request whose body does not end")
+                self._forget(id)
+                self._h2.reset_stream(id, ErrorCodes.CANCEL)
+        self._flush()
+        timeout_ms = settings.idle_timeout_ms if self._newest_id else settings.header_timeout_ms
+        if not self._streams and now - self._idle_since_s > timeout_ms / 1000:
+            self._go_away()
+
+    def close(self) -> None:
+        """Once all requests that are here have their answers."""
+        self._go_away()
+
+    async def shutdown(self, timeout_s: float) -> None:
+        """Wait for the answers that are on their way, then cut them: the calls go on."""
+        self._go_away()
+        if self._drives:
+            self._over = self._loop.create_future()
+            await asyncio.wait([self._over], timeout=timeout_s)
+        for drive in self._drives.values():
+            drive.close()
+        self._drives.clear()
+        self._flush()
+        self._end()

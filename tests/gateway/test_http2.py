@@ -1,0 +1,516 @@
+"""HTTP/2 at the ingress: the same answers, many at once, and clients that misbehave."""
+
+import asyncio
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    InformationalResponseReceived,
+    RemoteSettingsChanged,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+)
+from h2.settings import SettingCodes
+from hyperframe.frame import GoAwayFrame
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perdure.gateway.http2_way import Http2Way
+from perdure.gateway.http_request import HttpRequest
+from perdure.gateway.settings import Ingress
+from perdure.gateway.short_way import Way
+from perdure.gateway.wire import Reply
+from perdure.journal.entries import Outcome, Value
+from perdure.journal.requests import Invoke
+from tests.gateway.serving import Served, served, settings
+
+SMALL = settings({"request_size_limit_bytes": 1000})
+FAR_AHEAD_S = 1000.0
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+class Peer:
+    """A client that does what a test says, frame by frame. ``events``: all that it heard."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self.h2 = H2Connection(H2Configuration(header_encoding="utf-8"))
+        self.events: list[Event] = []
+        self.takes = True  # gives its windows back
+        self.h2.initiate_connection()
+
+    @classmethod
+    async def of(cls, on: Served) -> "Peer":
+        peer = cls(*await asyncio.open_connection("127.0.0.1", on.ingress_port))
+        peer.flush()
+        return peer
+
+    def flush(self) -> None:
+        self.write(self.h2.data_to_send())
+
+    def write(self, raw: bytes) -> None:
+        self._writer.write(raw)
+
+    def ask(self, path: str, body: bytes | None = b"", *more: tuple[str, str]) -> int:
+        """Begin a request, a GET where it has no body; ``body`` None: it comes later."""
+        id = self.h2.get_next_available_stream_id()
+        method, type_ = ("GET", ()) if body == b"" else ("POST", (("content-type", "a/b"),))
+        head = [(":method", method), (":scheme", "http"), (":authority", "x"), (":path", path)]
+        self.h2.send_headers(id, [*head, *type_, *more])
+        if body is not None:
+            self.h2.send_data(id, body, end_stream=True)
+        self.flush()
+        return id
+
+    async def until(self, kind: type[Event], id: int | None = None) -> Any:
+        """The next event of a kind (of a stream)."""
+        while True:
+            for place, event in enumerate(self.events):
+                if isinstance(event, kind) and id in (None, getattr(event, "stream_id", None)):
+                    return self.events.pop(place)
+            data = await self._reader.read(65_536)
+            assert data, f"closed before a {kind.__name__}; heard {self.events}"
+            self._hear(data)
+
+    def _hear(self, data: bytes) -> None:
+        for event in self.h2.receive_data(data):
+            self.events.append(event)
+            if isinstance(event, DataReceived) and self.takes:
+                self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        self.flush()
+
+    async def answer(self, id: int) -> tuple[int, bytes]:
+        head = await self.until(ResponseReceived, id)
+        await self.until(StreamEnded, id)
+        parts = [each for each in self.events if isinstance(each, DataReceived)]
+        body = b"".join(each.data for each in parts if each.stream_id == id)
+        return int(dict(head.headers)[":status"]), body
+
+    async def rest(self) -> bytes:
+        """What comes until the server closes the connection."""
+        raw = b""
+        while data := await self._reader.read(65_536):
+            raw += data
+        self.close()
+        return raw
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+async def way(on: Served, condition: Callable[[Http2Way], bool]) -> Http2Way:
+    """The server's side of the first connection for which ``condition`` holds."""
+    while True:
+        for each in on.gateway.servers[0].everyone:
+            if isinstance(each, Http2Way) and condition(each):
+                return each
+        await asyncio.sleep(0)
+
+
+def waiting(on: Served) -> asyncio.Event:
+    """Calls of `Greeter/headers` wait for it, and answer with their input."""
+    go = asyncio.Event()
+
+    async def wait(invoke: Invoke) -> Outcome:
+        await go.wait()
+        return Value(invoke.body)
+
+    on.runtime.functions["Greeter/headers"] = wait
+    return go
+
+
+def client_of(on: Served) -> httpx.AsyncClient:
+    url = on.gateway.ingress_url
+    return httpx.AsyncClient(base_url=url, http1=False, http2=True, trust_env=False)
+
+
+# ---- the same answers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers"),
+    [
+        ("POST", "/Greeter/greet", b'"Ada"', {"content-type": "application/json"}),
+        ("POST", "/Greeter/greet", b"Ada", {"content-type": "text/plain"}),
+        ("POST", "/Counter/a%20key/add/send?delay=1s", b"1", {"content-type": "application/json"}),
+        ("POST", "/Greeter/text", b'""', {"content-type": "application/json"}),
+        ("GET", "/Counter/k/get", b"", {}),
+        ("GET", "/restate/health", b"", {}),
+        ("HEAD", "/restate/health", b"", {}),
+        ("DELETE", "/restate/health", b"", {}),
+        ("OPTIONS", "/Greeter/greet", b"", {"origin": "http://a.example"}),
+        ("POST", "/nowhere", b"", {}),
+        ("POST", "/Greeter/headers", b"\x00\xff", {"content-type": "a/b", "x-own": "\u00fc"}),
+    ],
+)
+def test_the_answer_is_that_of_http1(
+    method: str, path: str, body: bytes, headers: dict[str, str]
+) -> None:
+    async def test(on: Served) -> None:
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        answers = []
+        async with client_of(on) as client:
+            for each in (on.ingress, client):
+                answer = await each.request(method, path, content=body, headers=raw)
+                names = answer.headers.keys() - {"x-restate-id", "date"}
+                shown = {name: answer.headers[name] for name in names}
+                content = b"" if b"invocationId" in answer.content else answer.content
+                answers.append((answer.status_code, shown, content))
+            assert answer.http_version == "HTTP/2"
+        assert answers[0] == answers[1]
+        given = [dict(each.headers).get("x-own") for each in on.runtime.invokes]
+        assert given in ([], [headers.get("x-own")] * 2)
+
+    served(test)
+
+
+def test_many_calls_wait_over_one_connection_and_each_gets_its_answer() -> None:
+    async def test(on: Served) -> None:
+        go = waiting(on)
+        peer = await Peer.of(on)
+        ids = [peer.ask("/Greeter/headers", b"%d" % n) for n in range(150)]
+        while len(on.runtime.invokes) < len(ids):
+            await asyncio.sleep(0)
+        assert (await peer.answer(peer.ask("/Counter/k/get")))[0] == 200  # waits for none of them
+        go.set()
+        for n, id in enumerate(ids):
+            assert await peer.answer(id) == (200, b"%d" % n)
+        peer.close()
+
+    served(test)
+
+
+def test_large_bodies_go_both_ways() -> None:
+    async def test(on: Served) -> None:
+        body = bytes(range(256)) * 20_000
+        async with client_of(on) as client:
+
+            async def post() -> bytes:
+                type_ = {"content-type": "a/b"}
+                return (await client.post("/Greeter/headers", content=body, headers=type_)).content
+
+            assert list(await asyncio.gather(post(), post(), post())) == [body] * 3
+
+    served(test)
+
+
+def test_an_answer_waits_for_a_client_without_room_and_others_pass_it() -> None:
+    async def test(on: Served) -> None:
+        peer = await Peer.of(on)
+        peer.takes = False
+        peer.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 1000})
+        slow = peer.ask("/Greeter/headers", b"x" * 5000)
+        assert len((await peer.until(DataReceived, slow)).data) == 1000
+        assert await peer.answer(peer.ask("/Counter/k/get")) == (200, b"")
+        peer.h2.increment_flow_control_window(4000, slow)
+        peer.flush()
+        assert await peer.answer(slow) == (200, b"x" * 4000)  # the first thousand were taken above
+        peer.close()
+
+    served(test)
+
+
+def test_the_first_bytes_may_come_one_by_one() -> None:
+    async def test(on: Served) -> None:
+        peer = Peer(*await asyncio.open_connection("127.0.0.1", on.ingress_port))
+        for byte in peer.h2.data_to_send():
+            peer.write(bytes([byte]))
+            await asyncio.sleep(0)
+        assert (await peer.answer(peer.ask("/Counter/k/get")))[0] == 200
+        peer.close()
+
+    served(test)
+
+
+def test_expect_100_continue_is_honoured() -> None:
+    async def test(on: Served) -> None:
+        peer = await Peer.of(on)
+        id = peer.ask("/Greeter/headers", None, ("expect", "100-continue"))
+        await peer.until(InformationalResponseReceived, id)
+        peer.h2.send_data(id, b"abc", end_stream=True)
+        peer.flush()
+        assert await peer.answer(id) == (200, b"abc")
+        peer.close()
+
+    served(test)
+
+
+# ---- limits
+
+
+def test_bodies_over_the_limit_are_refused_announced_or_not_and_the_connection_goes_on() -> None:
+    async def test(on: Served) -> None:
+        peer = await Peer.of(on)
+        announced = peer.ask("/Greeter/headers", None, ("content-length", "1001"))
+        assert await peer.answer(announced) == (413, b"length limit exceeded")
+        peer.h2.send_data(announced, b"x" * 1001, end_stream=True)
+        status, body = await peer.answer(peer.ask("/Greeter/headers", b"x" * 1001))
+        assert (status, b"LengthLimitError" in body) == (413, True)
+        assert await peer.answer(peer.ask("/Greeter/headers", b"x" * 1000)) == (200, b"x" * 1000)
+        assert [each.body for each in on.runtime.invokes] == [b"x" * 1000]
+        peer.close()
+
+    served(test, config=SMALL)
+
+
+def test_half_sent_bodies_together_have_a_limit_and_what_is_over_it_may_be_sent_again() -> None:
+    async def test(on: Served) -> None:
+        peer = await Peer.of(on)
+        halves = []
+        for _ in range(5):
+            halves.append(id := peer.ask("/Greeter/headers", None))
+            peer.h2.send_data(id, b"x" * 900)
+        peer.flush()
+        refused = await peer.until(StreamReset)
+        assert (refused.stream_id, refused.error_code) == (halves[-1], ErrorCodes.REFUSED_STREAM)
+        for id in halves[:-1]:
+            peer.h2.send_data(id, b"y", end_stream=True)
+            peer.flush()
+            assert await peer.answer(id) == (200, b"x" * 900 + b"y")
+        peer.close()
+
+    served(test, config=SMALL)
+
+
+def test_more_requests_at_once_than_it_was_told_are_refused_one_by_one() -> None:
+    async def test(on: Served) -> None:
+        go = waiting(on)
+        peer = await Peer.of(on)
+        ids = [peer.ask("/Greeter/headers", b"1") for _ in range(3)]
+        told = await peer.until(RemoteSettingsChanged)
+        assert told.changed_settings[SettingCodes.MAX_CONCURRENT_STREAMS].new_value == 2
+        refused = await peer.until(StreamReset)
+        assert (refused.stream_id, refused.error_code) == (ids[2], ErrorCodes.REFUSED_STREAM)
+        go.set()
+        for id in ids[:2]:
+            assert await peer.answer(id) == (200, b"1")
+        peer.close()
+
+    served(test, config=settings({"streams_per_connection_limit": 2}))
+
+
+def test_a_client_that_gives_up_all_it_asks_is_turned_away() -> None:
+    async def test(on: Served) -> None:
+        peer = await Peer.of(on)
+        for _ in range(250):
+            peer.h2.reset_stream(peer.ask("/Greeter/headers", None))
+        peer.flush()
+        gone = await peer.until(ConnectionTerminated)
+        assert gone.error_code == ErrorCodes.ENHANCE_YOUR_CALM
+        await peer.rest()
+        assert on.runtime.invokes == []
+
+    served(test)
+
+
+def test_a_body_that_stalls_is_reset_and_an_idle_connection_is_closed() -> None:
+    async def test(on: Served) -> None:
+        peer = await Peer.of(on)
+        id = peer.ask("/Greeter/headers", None)
+        peer.h2.send_data(id, b"x")
+        peer.flush()
+        connection = await way(on, lambda each: each.half_bytes > 0)
+        now = asyncio.get_running_loop().time()
+        connection.sweep(now, Ingress())
+        connection.sweep(now + FAR_AHEAD_S, Ingress())
+        assert (await peer.until(StreamReset, id)).error_code == ErrorCodes.CANCEL
+        await peer.rest()
+        assert on.runtime.invokes == []
+
+    served(test)
+
+
+# ---- the end
+
+
+def test_a_call_goes_on_when_its_client_gives_it_up() -> None:
+    async def test(on: Served) -> None:
+        go = waiting(on)
+        peer = await Peer.of(on)
+        id = peer.ask("/Greeter/headers", b"1")
+        connection = await way(on, lambda each: each.active)
+        peer.h2.reset_stream(id)
+        assert (await peer.answer(peer.ask("/Counter/k/get")))[0] == 200  # the reset was heard
+        assert connection.active
+        go.set()
+        while connection.active:
+            await asyncio.sleep(0)
+        assert Value(b"1") in [each.result() for each in on.runtime.tasks.values()]
+        assert (await peer.answer(peer.ask("/Counter/k/get")))[0] == 200
+        peer.close()
+
+    served(test)
+
+
+def test_what_is_given_up_in_the_same_breath_is_not_begun_and_harms_no_other_call() -> None:
+    async def test(on: Served) -> None:
+        go = waiting(on)
+        peer = await Peer.of(on)
+        waits = peer.ask("/Greeter/headers", b"1")
+        await way(on, lambda each: each.active)
+        for more in ((), (("expect", "100-continue"),)):
+            id = peer.h2.get_next_available_stream_id()
+            head = [(":method", "GET"), (":scheme", "http"), (":authority", "x"), *more]
+            head.insert(3, (":path", "/restate/health"))
+            peer.h2.send_headers(id, head, end_stream=not more)
+            peer.h2.reset_stream(id)
+            peer.flush()
+        go.set()
+        assert await peer.answer(waits) == (200, b"1")
+        peer.close()
+
+    served(test)
+
+
+def test_a_server_that_stops_says_that_it_takes_no_more_and_answers_what_it_has() -> None:
+    async def test(on: Served) -> None:
+        go = waiting(on)
+        peer = await Peer.of(on)
+        id = peer.ask("/Greeter/headers", b"the answer")
+        await way(on, lambda each: each.active)
+        stopping = asyncio.create_task(on.gateway.stop())
+        gone = await peer.until(ConnectionTerminated)
+        assert (gone.error_code, gone.last_stream_id) == (ErrorCodes.NO_ERROR, id)
+        go.set()
+        await stopping
+        assert b"the answer" in await peer.rest()
+
+    served(test)
+
+
+def test_a_client_that_says_goodbye_still_gets_its_answers() -> None:
+    async def test(on: Served) -> None:
+        go = waiting(on)
+        peer = await Peer.of(on)
+        id = peer.ask("/Greeter/headers", b"1")
+        await way(on, lambda each: each.active)
+        peer.write(GoAwayFrame(0, last_stream_id=0).serialize())
+        await way(on, lambda each: each.is_leaving)
+        go.set()
+        assert await peer.answer(id) == (200, b"1")
+        assert await peer.rest() == b""
+
+    served(test)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        PREFACE + b"\x00\x00\x01\x00\x00\x00\x00\x00\x00x",  # data of no stream
+        b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n",
+        PREFACE
+        + b"\x00\x00\x00\x04\x00"
+        + bytes(4)
+        + b"\x00\x00\x05\x01\x05\x00\x00\x00\x01"
+        + b"\xff" * 5,
+    ],
+)
+def test_what_is_no_http2_ends_the_connection_and_harms_nobody(raw: bytes) -> None:
+    async def test(on: Served) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", on.ingress_port)
+        writer.write(raw)
+        await reader.read()
+        writer.close()
+        while on.gateway.servers[0].everyone:
+            await asyncio.sleep(0)
+        assert (await on.ingress.get("/restate/health")).status_code == 200
+
+    served(test)
+
+
+# ---- anything at all
+
+
+class _Home:
+    is_draining = False
+
+    def came(self, connection: Way, transport: asyncio.Transport) -> None: ...
+
+    def went(self, connection: Way) -> None: ...
+
+    def long_way(self) -> asyncio.Protocol:
+        raise AssertionError("this connection speaks HTTP/2")
+
+    http2_way = long_way
+
+
+class _Transport(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.is_closed
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def _sound() -> bytes:
+    """Requests with and without bodies, a reset, a ping and windows, as a client sends them."""
+    h2 = H2Connection(H2Configuration())
+    h2.initiate_connection()
+    head = [(":method", "POST"), (":scheme", "http"), (":authority", "x"), (":path", "/a/b")]
+    for id in (1, 3, 5, 7):
+        h2.send_headers(id, [*head, ("x-own", "1" * id)], end_stream=id == 7)
+    h2.send_data(1, b"x" * 500, end_stream=True)
+    h2.send_data(3, b"y" * 500, pad_length=7)
+    h2.reset_stream(5)
+    h2.ping(b"12345678")
+    h2.increment_flow_control_window(5000)
+    h2.end_stream(3)
+    return h2.data_to_send()
+
+
+SOUND = _sound()
+_CHANGE = st.tuples(st.integers(0, len(SOUND) - 1), st.integers(0, 255))
+
+
+@given(
+    changes=st.lists(_CHANGE, max_size=6),
+    cuts=st.lists(st.integers(0, len(SOUND)), max_size=5),
+    large=st.booleans(),
+)
+def test_whatever_comes_a_request_is_answered_or_the_connection_ends_and_nothing_raises(
+    changes: list[tuple[int, int]], cuts: list[int], large: bool
+) -> None:
+    raw = bytearray(SOUND)
+    for place, byte in changes:
+        raw[place] = byte
+    asked: list[str] = []
+
+    async def answer(request: HttpRequest) -> Reply:
+        asked.append(request.raw_path)
+        await request.body(1 << 20)
+        return Reply(200, b"a: b\r\n", b"z" * (100_000 if large else 10))
+
+    async def run() -> None:
+        transport = _Transport()
+        http2 = Http2Way(_Home(), answer, Ingress())
+        http2.connection_made(transport)
+        edges = [0, *sorted(cuts), len(raw)]
+        for start, end in pairwise(edges):
+            if not transport.is_closed:
+                http2.data_received(bytes(raw[start:end]))
+            await asyncio.sleep(0)
+        if not changes:
+            assert asked == ["/a/b"] * 3
+        assert http2.half_bytes >= 0
+        await http2.shutdown(0)
+        assert transport.is_closed
+
+    asyncio.run(run())
