@@ -303,13 +303,14 @@ def test_more_requests_at_once_than_it_was_told_are_refused_one_by_one() -> None
 def test_a_client_that_gives_up_all_it_asks_is_turned_away() -> None:
     async def test(on: Served) -> None:
         peer = await Peer.of(on)
-        for _ in range(250):
+        assert (await peer.answer(peer.ask("/Counter/k/get")))[0] == 200
+        for _ in range(202):  # nothing comes behind them, which would reset the connection
             peer.h2.reset_stream(peer.ask("/Greeter/headers", None))
         peer.flush()
         gone = await peer.until(ConnectionTerminated)
         assert gone.error_code == ErrorCodes.ENHANCE_YOUR_CALM
         await peer.rest()
-        assert on.runtime.invokes == []
+        assert len(on.runtime.invokes) == 1
 
     served(test)
 
