@@ -1,7 +1,8 @@
 """Connections that cannot be held open for nothing: deadlines and limits around aiohttp's own.
 
 aiohttp closes idle kept-alive connections; here are heads that trickle in, bodies that stall,
-chunk extensions without end, and too many connections. Source: reliability S7, S8, S10.
+chunk extensions without end, answers that nobody reads, and too many connections. Source: reliability
+F13, S7, S8, S10.
 A sweep looks at all connections about once a second, so that a request pays for no timer.
 """
 
@@ -121,6 +122,15 @@ class Connection(web.RequestHandler):
             self.received - self._body_start < floor_bytes * elapsed_s
         )
 
+    @property
+    def unread_bytes(self) -> int:
+        transport = cast("asyncio.WriteTransport | None", self.transport)
+        return 0 if transport is None else transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
     def request_done(self) -> None:
         """The head that begins next has its full time."""
         self.active = False
@@ -143,6 +153,7 @@ class Server(web.Server):
         self._settings = settings
         self._answer = answer
         self._own: set[Way] = set()  # those that are not aiohttp's
+        self._unread: dict[Connection | Way, tuple[int, float]] = {}  # bytes, and since when
         self._peers: Counter[str] = Counter()
         self._count = 0
         self.is_draining = False  # every answer asks its client to connect anew
@@ -257,8 +268,24 @@ class Server(web.Server):
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_SWEEP_INTERVAL_S)
-            for connection in self.everyone:
-                connection.sweep(loop.time(), self._settings)
+            self.sweep(loop.time())
+
+    def sweep(self, now: float) -> None:
+        """Look at all connections."""
+        timeout_s = self._settings.idle_timeout_ms / 1000
+        before, self._unread = self._unread, {}
+        for connection in self.everyone:
+            size_bytes = connection.unread_bytes
+            if size_bytes:
+                seen_bytes, since = before.get(connection, (0, now))
+                if size_bytes != seen_bytes:
+                    since = now  # it takes some, or there is more
+                elif now - since > timeout_s:
+                    log.info("cutting a connection whose client does not read its answers")
+                    connection.abort()
+                    continue
+                self._unread[connection] = size_bytes, since
+            connection.sweep(now, self._settings)
 
 
 def _peer(transport: asyncio.Transport) -> str:

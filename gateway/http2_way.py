@@ -29,9 +29,17 @@ _STREAM_WINDOW_BYTES: Final = 1 << 20
 _CONNECTION_WINDOW_BYTES: Final = 4 << 20
 _FIRST_WINDOW_BYTES: Final = 65_535  # of a connection, before anything is said (RFC 9113 6.9.2)
 _HELD_LIMIT: Final = 4  # bodies of the largest size that one connection may have half sent
-_RESETS_LIMIT: Final = 200  # streams that a client gives up, beyond those it lets be answered
 _BODY_GRACE_S: Final = 10.0  # before the rate of a body is looked at
 _ENDS: Final = (events.StreamReset, events.ConnectionTerminated)
+_WASTE_LIMIT: Final = 1000  # in a second; see _WASTE
+_WASTE: Final = {  # what asks for nothing, in thousandths of what a client may do in a second (S9)
+    events.RemoteSettingsChanged: 100,
+    events.StreamReset: 10,
+    events.PingReceived: 10,
+    events.PriorityUpdated: 1,
+    events.UnknownFrameReceived: 1,
+    events.WindowUpdated: 1,
+}
 
 log = logging.getLogger("perdure.gateway.http")
 
@@ -68,7 +76,7 @@ class _Stream:
         self.announced_bytes = int(length) if length.isdecimal() else 0
         self._chunks: list[bytes] = []
         self.size_bytes = 0
-        self.since_s = now_s
+        self.since_s = now_s  # it began, or the client took some of the answer
         self.has_end = False  # all of the request is here
         self.asked = False  # the gateway has it
         self.answered = False  # before it was whole
@@ -101,7 +109,7 @@ class Http2Way(asyncio.Protocol):
         self._flush_planned = False
         self._newest_id = 0
         self.half_bytes = 0  # of bodies that are not whole
-        self._reset_count = 0
+        self._waste = 0  # since the last sweep
         self._over: asyncio.Future[None] | None = None  # who waits for the answers on their way
         self._idle_since_s = self._loop.time()
         self.served = 0
@@ -152,8 +160,13 @@ class Http2Way(asyncio.Protocol):
                 self._hear_end(end)
             over = {each.stream_id for each in gone if isinstance(each, events.StreamReset)}
             for event in heard:
+                self._waste += _WASTE.get(type(event), 0)
                 if getattr(event, "stream_id", None) not in over:
                     self._hear(event)
+            if self._waste > _WASTE_LIMIT:
+                log.info("closing an HTTP/2 connection that keeps the server busy for nothing")
+                self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+                self._end()
         except ProtocolError as e:
             log.info("closing an HTTP/2 connection that breaks the protocol: %s", e)
             self._end()
@@ -174,7 +187,6 @@ class Http2Way(asyncio.Protocol):
         """Of a request, or of all: a client may say goodbye and wait for answers, as proxies do."""
         if isinstance(event, events.StreamReset):
             self._forget(event.stream_id)
-            self._count_reset()
         elif event.error_code != ErrorCodes.NO_ERROR:
             self._end()
         else:
@@ -200,6 +212,7 @@ class Http2Way(asyncio.Protocol):
     def _take(self, event: events.DataReceived) -> None:
         id, size = event.stream_id, event.flow_controlled_length
         self._h2.acknowledge_received_data(size, id)
+        self._waste += not event.data
         stream = self._streams.get(id)
         if stream is None or stream.asked:
             return  # the rest of what is refused
@@ -237,13 +250,6 @@ class Http2Way(asyncio.Protocol):
         if stream is not None and not stream.asked:
             self.half_bytes -= stream.size_bytes
         self._idle_since_s = self._loop.time()
-
-    def _count_reset(self) -> None:
-        self._reset_count += 1
-        if self._reset_count > _RESETS_LIMIT + self.served:
-            log.info("closing an HTTP/2 connection that gives up almost all of its requests")
-            self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
-            self._end()
 
     # ---- answers
 
@@ -284,6 +290,8 @@ class Http2Way(asyncio.Protocol):
                 return
             h2.send_data(id, rest[:window_bytes].tobytes(), end_stream=len(rest) <= window_bytes)
             rest = rest[window_bytes:]
+            stream.since_s = self._loop.time()
+            self._waste -= 2  # the client gives back two windows for it
             if rest:
                 self._flush()  # a large answer: look whether the client reads it
         stream.rest = None
@@ -335,18 +343,24 @@ class Http2Way(asyncio.Protocol):
         """Called about once a second: ends what is idle, and bodies that stall."""
         if self._home.is_draining:
             self._go_away()
-        floor_bytes = settings.body_rate_floor_bytes
+        self._waste = 0
         for id, stream in list(self._streams.items()):
-            elapsed_s = now - stream.since_s
-            is_slow = not stream.asked and stream.size_bytes < floor_bytes * elapsed_s
-            if elapsed_s > _BODY_GRACE_S and (is_slow or stream.answered):
-                log.info("resetting a request whose body does not end")
+            if _is_stuck(stream, now - stream.since_s, settings):
+                log.info("resetting a request whose body does not end, or whose answer is not read")
                 self._forget(id)
                 self._h2.reset_stream(id, ErrorCodes.CANCEL)
         self._flush()
         timeout_ms = settings.idle_timeout_ms if self._newest_id else settings.header_timeout_ms
         if not self._streams and now - self._idle_since_s > timeout_ms / 1000:
             self._go_away()
+
+    @property
+    def unread_bytes(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
     def close(self) -> None:
         """Once all requests that are here have their answers."""
@@ -363,3 +377,10 @@ class Http2Way(asyncio.Protocol):
         self._drives.clear()
         self._flush()
         self._end()
+
+
+def _is_stuck(stream: _Stream, elapsed_s: float, settings: Ingress) -> bool:
+    if stream.rest is not None:
+        return elapsed_s > settings.idle_timeout_ms / 1000
+    is_slow = not stream.asked and stream.size_bytes < settings.body_rate_floor_bytes * elapsed_s
+    return elapsed_s > _BODY_GRACE_S and (is_slow or stream.answered)

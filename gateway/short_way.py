@@ -42,6 +42,12 @@ class Way(Protocol):
     @property
     def active(self) -> bool: ...
 
+    @property
+    def unread_bytes(self) -> int:
+        """What the client has not taken of its answers."""
+
+    def abort(self) -> None: ...
+
     def sweep(self, now: float, settings: Ingress) -> None: ...
 
     def close(self) -> None: ...
@@ -276,6 +282,14 @@ class ShortWay(asyncio.Protocol):
     def active(self) -> bool:
         """Whether a request is being answered."""
         return self._drive is not None
+
+    @property
+    def unread_bytes(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
     @property
     def is_within(self) -> bool:

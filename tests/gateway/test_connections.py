@@ -342,6 +342,37 @@ def test_a_body_that_stalls_closes_the_connection() -> None:
     served(test)
 
 
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_client_that_does_not_read_its_answer_is_cut_and_one_that_reads_slowly_is_not(
+    version: bytes,
+) -> None:
+    async def test(on: Served) -> None:
+        async def much(invoke: Invoke) -> Outcome:
+            return Value(bytes(24 << 20))
+
+        on.runtime.functions["Greeter/headers"] = much
+        raw = b"GET /Greeter/headers HTTP/" + version + b"\r\nhost: x\r\n\r\n"
+        reader, writer = await connected(on, raw)
+        server = on.gateway.servers[0]
+        far_s = Ingress().idle_timeout_ms / 1000 + 1
+        now = asyncio.get_running_loop().time()
+        while not (unread := [each.unread_bytes for each in server.everyone if each.unread_bytes]):
+            await asyncio.sleep(0)
+        (connection,) = [each for each in server.everyone if each.unread_bytes]
+        server.sweep(now)
+        while connection.unread_bytes == unread[0]:
+            assert await reader.read(1 << 20)
+        server.sweep(now + far_s)
+        assert connection in server.everyone
+        for n in range(2, 50):  # what the kernel takes ends
+            server.sweep(now + n * far_s)
+            await asyncio.sleep(0)
+        assert connection not in server.everyone
+        writer.close()
+
+    served(test)
+
+
 @pytest.mark.parametrize("limit", ["connections_limit", "connections_per_peer_limit"])
 def test_over_the_limit_of_connections_new_ones_get_503(limit: str) -> None:
     async def test(on: Served) -> None:

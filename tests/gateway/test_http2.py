@@ -21,7 +21,7 @@ from h2.events import (
     StreamReset,
 )
 from h2.settings import SettingCodes
-from hyperframe.frame import GoAwayFrame
+from hyperframe.frame import GoAwayFrame, PingFrame, SettingsFrame, WindowUpdateFrame
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +48,7 @@ class Peer:
         self.h2 = H2Connection(H2Configuration(header_encoding="utf-8"))
         self.events: list[Event] = []
         self.takes = True  # gives its windows back
+        self.half = 0  # a request that does not end
         self.h2.initiate_connection()
 
     @classmethod
@@ -300,17 +301,64 @@ def test_more_requests_at_once_than_it_was_told_are_refused_one_by_one() -> None
     served(test, config=settings({"streams_per_connection_limit": 2}))
 
 
-def test_a_client_that_gives_up_all_it_asks_is_turned_away() -> None:
+def _give_up(peer: Peer) -> None:
+    peer.h2.reset_stream(peer.ask("/Greeter/headers", None))
+
+
+def _send_nothing(peer: Peer) -> None:
+    if not peer.half:
+        peer.half = peer.ask("/Greeter/headers", None)
+    peer.h2.send_data(peer.half, b"")
+
+
+def _change_settings(peer: Peer) -> None:
+    peer.write(SettingsFrame(0, {SettingsFrame.MAX_FRAME_SIZE: 16_384}).serialize())
+
+
+@pytest.mark.parametrize(
+    ("wastes", "times"),
+    [
+        (_give_up, 101),
+        (_send_nothing, 1001),
+        (_change_settings, 11),
+        (lambda peer: peer.write(PingFrame(0, b"12345678").serialize()), 101),
+        (lambda peer: peer.write(WindowUpdateFrame(0, 1).serialize()), 1001),
+    ],
+)
+def test_a_client_that_keeps_the_server_busy_for_nothing_is_turned_away(
+    wastes: Callable[[Peer], None], times: int
+) -> None:
     async def test(on: Served) -> None:
         peer = await Peer.of(on)
         assert (await peer.answer(peer.ask("/Counter/k/get")))[0] == 200
-        for _ in range(202):  # nothing comes behind them, which would reset the connection
-            peer.h2.reset_stream(peer.ask("/Greeter/headers", None))
+        connection = await way(on, lambda each: each.served == 1)
+        connection.sweep(asyncio.get_running_loop().time(), Ingress())  # a new second
+        for _ in range(times):  # nothing comes behind them, which would reset the connection
+            wastes(peer)
         peer.flush()
         gone = await peer.until(ConnectionTerminated)
         assert gone.error_code == ErrorCodes.ENHANCE_YOUR_CALM
         await peer.rest()
         assert len(on.runtime.invokes) == 1
+
+    served(test)
+
+
+def test_an_answer_that_its_client_does_not_take_is_given_up() -> None:
+    async def test(on: Served) -> None:
+        peer = await Peer.of(on)
+        peer.takes = False
+        peer.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 1000})
+        id = peer.ask("/Greeter/headers", b"x" * 5000)
+        await peer.until(DataReceived, id)
+        connection = await way(on, lambda each: each.served == 1)
+        now = asyncio.get_running_loop().time()
+        connection.sweep(now + Ingress().idle_timeout_ms / 2000, Ingress())
+        assert (await peer.answer(peer.ask("/Counter/k/get")))[0] == 200
+        assert not [each for each in peer.events if isinstance(each, StreamReset)]
+        connection.sweep(now + FAR_AHEAD_S, Ingress())
+        assert (await peer.until(StreamReset)).stream_id == id
+        peer.close()
 
     served(test)
 
