@@ -18,7 +18,8 @@ from aiohttp.streams import StreamReader
 
 from perdure.gateway.responses import Refusal, refusal_body
 from perdure.gateway.settings import Ingress
-from perdure.gateway.short_way import Answer, ShortWay, Way
+from perdure.gateway.short_way import ShortWay
+from perdure.gateway.ways import Answer, Way
 from perdure.gateway.wire import JSON, Reply
 
 _SWEEP_INTERVAL_S: Final = 1.0

@@ -7,7 +7,7 @@ goes away goes on, as in HTTP/1.1. Rules: ingress 1; RFC 9113.
 
 import asyncio
 import logging
-from typing import Final, cast
+from typing import Final
 
 from h2 import events
 from h2.config import H2Configuration
@@ -21,7 +21,7 @@ from perdure.actors.plane.driving import Drive
 from perdure.gateway.http_request import HttpRequest
 from perdure.gateway.responses import TOO_LARGE, Refusal
 from perdure.gateway.settings import Ingress
-from perdure.gateway.short_way import Answer, Home
+from perdure.gateway.ways import Answer, Home, Way
 from perdure.gateway.wire import Reply
 
 _HEAD_LIMIT_BYTES: Final = 16 * 1024
@@ -91,18 +91,15 @@ class _Stream:
         return TOO_LARGE if self.size_bytes > limit_bytes else b"".join(chunks)
 
 
-class Http2Way(asyncio.Protocol):
+class Http2Way(Way):
     """One connection with many requests at once."""
 
     def __init__(self, home: Home, answer: Answer, settings: Ingress) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._home = home
-        self._answer = answer
+        super().__init__(home, answer)
         self._settings = settings
         self._h2 = H2Connection(H2Configuration(client_side=False, header_encoding=None))
         self._streams: dict[int, _Stream] = {}
         self._drives: dict[int, Drive] = {}  # those of streams that the client gave up included
-        self._transport: asyncio.Transport | None = None
         self._is_full = False  # the client does not read
         self.is_leaving = False  # it ends with its last answer
         self._takes_more = True  # until it has told the client otherwise
@@ -110,16 +107,11 @@ class Http2Way(asyncio.Protocol):
         self._newest_id = 0
         self.half_bytes = 0  # of bodies that are not whole
         self._waste = 0  # since the last sweep
-        self._over: asyncio.Future[None] | None = None  # who waits for the answers on their way
-        self._idle_since_s = self._loop.time()
-        self.served = 0
-        self.peer = ""
 
     # ---- from the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._home.came(self, self._transport)
+        super().connection_made(transport)
         limit = self._settings.streams_per_connection_limit
         self._h2.local_settings = _Told(
             client=False,
@@ -134,11 +126,8 @@ class Http2Way(asyncio.Protocol):
         self._flush()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """What is being answered goes on; nobody hears the answers."""
-        if self._transport is not None:
-            self._transport = None
-            self._streams.clear()
-            self._home.went(self)
+        self._streams.clear()
+        super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         self._is_full = True
@@ -265,8 +254,8 @@ class Http2Way(asyncio.Protocol):
             else:
                 self._say(id, stream, reply)
             self._flush_soon()
-        if self._over is not None and not self._drives and not self._over.done():
-            self._over.set_result(None)
+        if not self._drives:
+            self._has_answered()
 
     def _say(self, id: int, stream: _Stream, reply: Reply) -> None:
         body = b"" if stream.method == "HEAD" else reply.content
@@ -336,11 +325,9 @@ class Http2Way(asyncio.Protocol):
 
     @property
     def active(self) -> bool:
-        """Whether a request is being answered."""
         return bool(self._drives)
 
     def sweep(self, now: float, settings: Ingress) -> None:
-        """Called about once a second: ends what is idle, and bodies that stall."""
         if self._home.is_draining:
             self._go_away()
         self._waste = 0
@@ -354,24 +341,12 @@ class Http2Way(asyncio.Protocol):
         if not self._streams and now - self._idle_since_s > timeout_ms / 1000:
             self._go_away()
 
-    @property
-    def unread_bytes(self) -> int:
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
     def close(self) -> None:
-        """Once all requests that are here have their answers."""
         self._go_away()
 
     async def shutdown(self, timeout_s: float) -> None:
-        """Wait for the answers that are on their way, then cut them: the calls go on."""
         self._go_away()
-        if self._drives:
-            self._over = self._loop.create_future()
-            await asyncio.wait([self._over], timeout=timeout_s)
+        await self._wait_for_answers(timeout_s)
         for drive in self._drives.values():
             drive.close()
         self._drives.clear()

@@ -11,15 +11,14 @@ Reasons: docs/decisions/0022.
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol, TypeAlias, cast
+from typing import Final
 
 import httptools
 
 from perdure.actors.plane.driving import Drive
-from perdure.gateway.http_request import HttpRequest
 from perdure.gateway.responses import Refusal
 from perdure.gateway.settings import Ingress
+from perdure.gateway.ways import Answer, Home, Way
 from perdure.gateway.wire import Reply
 
 _METHODS: Final = {b"GET": "GET", b"POST": "POST"}
@@ -29,46 +28,7 @@ _HEAD_LIMIT_BYTES: Final = 8 * 1024
 _HEADER_LIMIT: Final = 64
 _WHOLE_LIMIT_BYTES: Final = 256 * 1024  # of one request; a larger one is not worth the short way
 
-Answer: TypeAlias = Callable[[HttpRequest], Coroutine[Any, Any, Reply]]
-
 log = logging.getLogger("perdure.gateway.http")
-
-
-class Way(Protocol):
-    """A connection as the server knows it."""
-
-    peer: str
-
-    @property
-    def active(self) -> bool: ...
-
-    @property
-    def unread_bytes(self) -> int:
-        """What the client has not taken of its answers."""
-
-    def abort(self) -> None: ...
-
-    def sweep(self, now: float, settings: Ingress) -> None: ...
-
-    def close(self) -> None: ...
-
-    async def shutdown(self, timeout_s: float) -> None: ...
-
-
-class Home(Protocol):
-    """The server that a connection belongs to."""
-
-    is_draining: bool
-
-    def came(self, connection: Way, transport: asyncio.Transport) -> None: ...
-
-    def went(self, connection: Way) -> None: ...
-
-    def long_way(self) -> asyncio.Protocol:
-        """A connection that takes everything of HTTP/1."""
-
-    def http2_way(self) -> asyncio.Protocol:
-        """A connection that takes HTTP/2 from its first bytes."""
 
 
 class PlainRequest:
@@ -163,43 +123,26 @@ class Reader:
         self._is_whole = True
 
 
-class ShortWay(asyncio.Protocol):
+class ShortWay(Way):
     """One connection, as long as its requests are plain."""
 
-    __slots__ = (
-        "_answer", "_drive", "_home", "_idle_since_s", "_is_full", "_is_paused", "_loop", "_over", "_raw",
-        "_reader", "_transport", "peer", "served",
-    )  # fmt: skip
+    __slots__ = ("_drive", "_is_full", "_is_paused", "_raw", "_reader")
 
     def __init__(self, home: Home, answer: Answer) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._home = home
-        self._answer = answer
+        super().__init__(home, answer)
         self._reader = Reader()
-        self._transport: asyncio.Transport | None = None
         self._raw = bytearray()  # of a request that is not whole yet, or what came behind one
         self._drive: Drive | None = None  # of the request that is being answered
         self._is_full = False  # the client does not read its answers
         self._is_paused = False  # it is not read from, as too much came behind a request
-        self._over: asyncio.Future[None] | None = None  # who waits for the answer on its way
-        self._idle_since_s = self._loop.time()
-        self.served = 0
-        self.peer = ""
 
     # ---- from the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
         if (connected := transport.get_extra_info("socket")) is not None:
             # a client that vanished while it waited for days is noticed
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._home.came(self, self._transport)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """What is being answered goes on; nobody hears the answer."""
-        if self._transport is not None:
-            self._transport = None
-            self._home.went(self)
+        super().connection_made(transport)
 
     def pause_writing(self) -> None:
         self._is_full = True
@@ -234,8 +177,7 @@ class ShortWay(asyncio.Protocol):
         self._drive = None
         self.served += 1
         self._idle_since_s = self._loop.time()
-        if self._over is not None and not self._over.done():
-            self._over.set_result(None)
+        self._has_answered()
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -280,16 +222,7 @@ class ShortWay(asyncio.Protocol):
 
     @property
     def active(self) -> bool:
-        """Whether a request is being answered."""
         return self._drive is not None
-
-    @property
-    def unread_bytes(self) -> int:
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
 
     @property
     def is_within(self) -> bool:
@@ -297,7 +230,7 @@ class ShortWay(asyncio.Protocol):
         return bool(self._raw) and not self.active
 
     def sweep(self, now: float, settings: Ingress) -> None:
-        """Called about once a second. Half a request is for the long way, which has deadlines for it."""
+        """Half a request is for the long way, which has deadlines for it."""
         if self.active or self._is_full:
             return
         timeout_ms = settings.idle_timeout_ms if self.served else settings.header_timeout_ms
@@ -307,15 +240,11 @@ class ShortWay(asyncio.Protocol):
             self.close()
 
     def close(self) -> None:
-        """Once the request that is being answered has its answer."""
         if self._drive is None and self._transport is not None:
             self._transport.close()
 
     async def shutdown(self, timeout_s: float) -> None:
-        """Wait for the answer that is on its way, then cut it: the call goes on."""
-        if self._drive is not None:
-            self._over = self._loop.create_future()
-            await asyncio.wait([self._over], timeout=timeout_s)
+        await self._wait_for_answers(timeout_s)
         if self._drive is not None:
             self._drive.close()
             self._drive = None

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from perdure.gateway.http2_way import Http2Way
 from perdure.gateway.http_request import HttpRequest
 from perdure.gateway.settings import Ingress
-from perdure.gateway.short_way import Way
+from perdure.gateway.ways import Way
 from perdure.gateway.wire import Reply
 from perdure.journal.entries import Outcome, Value
 from perdure.journal.requests import Invoke

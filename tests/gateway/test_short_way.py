@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from perdure.gateway.http_request import HttpRequest
 from perdure.gateway.settings import Ingress
-from perdure.gateway.short_way import PlainRequest, Reader, ShortWay, Way
+from perdure.gateway.short_way import PlainRequest, Reader, ShortWay
+from perdure.gateway.ways import Way
 from perdure.gateway.wire import Reply
 from tests.gateway.serving import Served, answer_of, served
 
