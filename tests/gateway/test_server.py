@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 
 import httpx
 import pytest
@@ -104,3 +106,15 @@ def test_what_is_not_done_in_time_is_cut_and_its_invocation_goes_on() -> None:
             assert await task == Value(b"1")
 
     asyncio.run(run())
+
+
+def test_a_start_loads_nothing_that_only_deployments_and_http2_need() -> None:
+    """They would make every start, and every pause after the watchdog's death, a tenth longer."""
+    program = (
+        "import sys, perdure.gateway.up, perdure.gateway.process_workers, perdure.gateway.sql.workers; "
+        "print([m for m in ('h2', 'google.protobuf', 'cryptography', 'datafusion') if m in sys.modules])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "[]"
