@@ -34,13 +34,15 @@ log = logging.getLogger("perdure.watchdog")
 
 FIRST_BACKOFF_S: Final = 0.1
 LONGEST_BACKOFF_S: Final = 10.0
+LONGEST_BACKOFF_AFTER_UP_S: Final = 1.0  # where the last one had entirely started
+FIRST_PATIENCE_S: Final = 3.0  # for the supervisor's first sign of life
+LONGEST_PATIENCE_S: Final = 24.0
 STEADY_S: Final = 1.0  # a tree that had entirely started so long ago starts anew without delay
 _SILENCE_S: Final = (
     3.0  # the supervisor beats every heartbeat interval; it does nothing that takes long
 )
 _STOP_MARGIN_S: Final = 2.0
 _GONE_PATIENCE_S: Final = 5.0
-_START_PATIENCE_S: Final = 15.0
 _LOOK_S: Final = 0.1
 _FIRST_TRIES: Final = 3  # of the first tree, until somebody else has to look at it
 
@@ -51,11 +53,23 @@ class _Ended(msgspec.Struct, frozen=True):
     reason: str
 
 
-def backoff_s(failures: int) -> float:
-    """Before the next start of the tree; ``failures`` in a row, from 1. The first time at once."""
+def backoff_s(failures: int, was_up: bool) -> float:
+    """Before the next start of the tree; ``failures`` in a row, from 1. The first time at once.
+
+    A tree that ``was_up`` and was ended from outside waits less than one that can't start.
+    """
     if failures <= 1:
         return 0.0
-    return min(FIRST_BACKOFF_S * 2.0 ** min(failures - 2, 30), LONGEST_BACKOFF_S)
+    longest_s = LONGEST_BACKOFF_AFTER_UP_S if was_up else LONGEST_BACKOFF_S
+    return min(FIRST_BACKOFF_S * 2.0 ** min(failures - 2, 30), longest_s)
+
+
+def patience_s(failures: int) -> float:
+    """How long a start may take after so many in a row that failed: perhaps this machine is that slow.
+
+    A supervisor that is killed before anybody has seen it gives no other sign.
+    """
+    return min(FIRST_PATIENCE_S * 2.0 ** min(failures, 30), LONGEST_PATIENCE_S)
 
 
 class Watchdog:
@@ -100,7 +114,7 @@ class Watchdog:
         error, restarts, failures = "", 0, 0
         with self._signals():
             while True:
-                ended = self._one_tree(restarts, error)
+                ended = self._one_tree(restarts, error, patience_s(failures))
                 if not ended.reason:
                     return
                 was_steady = time.monotonic() - (self._up_since_s or math.inf) > STEADY_S
@@ -108,14 +122,14 @@ class Watchdog:
                 if not self._was_up and failures >= _FIRST_TRIES:
                     raise TreeFailed(ended.reason)
                 error, restarts = ended.reason, restarts + 1
-                wait_s = backoff_s(failures)
+                wait_s = backoff_s(failures, was_up=self._up_since_s is not None)
                 log.error("%s; everything is started again %s", error, soon(wait_s))
                 if self._pause(wait_s):
                     return
 
     # ---- one tree
 
-    def _one_tree(self, restarts: int, error: str) -> _Ended:
+    def _one_tree(self, restarts: int, error: str, limit_s: float) -> _Ended:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         wire.install(secrets.token_bytes(wire.KEY_BYTES))
         inherited.leave(
@@ -134,7 +148,7 @@ class Watchdog:
         tree = _Tree(ours)
         try:
             try:
-                tree.start()
+                tree.start(limit_s)
             except TreeFailed as failure:
                 return _Ended(str(failure))
             finally:
@@ -246,10 +260,10 @@ class _Tree:
     def fds(self) -> list[int]:
         return list(self._fds)
 
-    def start(self) -> None:
-        """Raises TreeFailed."""
+    def start(self, limit_s: float) -> None:
+        """Raises TreeFailed, also where it takes longer than ``limit_s``."""
         capabilities = {"Admin Port": hygiene.free_port()}
-        self.line.settimeout(_START_PATIENCE_S)
+        self.line.settimeout(limit_s)
         try:
             with looking_out():
                 logging.disable(logging.INFO)  # Thespian greets, on the root logger
