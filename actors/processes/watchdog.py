@@ -8,7 +8,6 @@ import contextlib
 import gc
 import importlib
 import logging
-import math
 import os
 import secrets
 import select
@@ -34,7 +33,6 @@ log = logging.getLogger("perdure.watchdog")
 
 FIRST_BACKOFF_S: Final = 0.1
 LONGEST_BACKOFF_S: Final = 10.0
-LONGEST_BACKOFF_AFTER_UP_S: Final = 1.0  # where the last one had entirely started
 FIRST_PATIENCE_S: Final = 3.0  # for the supervisor's first sign of life
 LONGEST_PATIENCE_S: Final = 24.0
 STEADY_S: Final = 1.0  # a tree that had entirely started so long ago starts anew without delay
@@ -44,6 +42,7 @@ _SILENCE_S: Final = (
 _STOP_MARGIN_S: Final = 2.0
 _GONE_PATIENCE_S: Final = 5.0
 _LOOK_S: Final = 0.1
+_MOST_AFTER_UP: Final = 5
 _FIRST_TRIES: Final = 3  # of the first tree, until somebody else has to look at it
 
 
@@ -53,23 +52,37 @@ class _Ended(msgspec.Struct, frozen=True):
     reason: str
 
 
-def backoff_s(failures: int, was_up: bool) -> float:
-    """Before the next start of the tree; ``failures`` in a row, from 1. The first time at once.
+class Failures:
+    """Trees that ended in a row, and how long to wait for that."""
 
-    A tree that ``was_up`` and was ended from outside waits less than one that can't start.
-    """
-    if failures <= 1:
-        return 0.0
-    longest_s = LONGEST_BACKOFF_AFTER_UP_S if was_up else LONGEST_BACKOFF_S
-    return min(FIRST_BACKOFF_S * 2.0 ** min(failures - 2, 30), longest_s)
+    def __init__(self) -> None:
+        self.count = 0
+        self._unstarted_count = 0  # the last ones, which had not even started
 
+    def note(self, up_for_s: float | None) -> None:
+        """``up_for_s``: since the tree had entirely started, None where it had not."""
+        if up_for_s is None:
+            self._unstarted_count += 1
+            self.count += 1
+            return
+        self._unstarted_count = 0
+        # whoever ends it from outside, however often, shall find it back within about a second
+        self.count = 1 if up_for_s > STEADY_S else min(self.count + 1, _MOST_AFTER_UP)
 
-def patience_s(failures: int) -> float:
-    """How long a start may take after so many in a row that failed: perhaps this machine is that slow.
+    @property
+    def backoff_s(self) -> float:
+        """Before the next start; the first time at once."""
+        if self.count <= 1:
+            return 0.0
+        return min(FIRST_BACKOFF_S * 2.0 ** min(self.count - 2, 30), LONGEST_BACKOFF_S)
 
-    A supervisor that is killed before anybody has seen it gives no other sign.
-    """
-    return min(FIRST_PATIENCE_S * 2.0 ** min(failures, 30), LONGEST_PATIENCE_S)
+    @property
+    def patience_s(self) -> float:
+        """For the next start: where the last ones failed, perhaps this machine is that slow.
+
+        A supervisor that is killed before anybody has seen it gives no other sign.
+        """
+        return min(FIRST_PATIENCE_S * 2.0 ** min(self._unstarted_count, 30), LONGEST_PATIENCE_S)
 
 
 class Watchdog:
@@ -111,20 +124,19 @@ class Watchdog:
             importlib.import_module(module)
         gc.enable()
         gc.freeze()  # what all share is never looked at again, so that its pages stay shared
-        error, restarts, failures = "", 0, 0
+        error, restarts, failures = "", 0, Failures()
         with self._signals():
             while True:
-                ended = self._one_tree(restarts, error, patience_s(failures))
+                ended = self._one_tree(restarts, error, failures.patience_s)
                 if not ended.reason:
                     return
-                was_steady = time.monotonic() - (self._up_since_s or math.inf) > STEADY_S
-                failures = 1 if was_steady else failures + 1
-                if not self._was_up and failures >= _FIRST_TRIES:
+                up_since_s = self._up_since_s
+                failures.note(None if up_since_s is None else time.monotonic() - up_since_s)
+                if not self._was_up and failures.count >= _FIRST_TRIES:
                     raise TreeFailed(ended.reason)
                 error, restarts = ended.reason, restarts + 1
-                wait_s = backoff_s(failures, was_up=self._up_since_s is not None)
-                log.error("%s; everything is started again %s", error, soon(wait_s))
-                if self._pause(wait_s):
+                log.error("%s; everything is started again %s", error, soon(failures.backoff_s))
+                if self._pause(failures.backoff_s):
                     return
 
     # ---- one tree
