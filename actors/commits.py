@@ -2,7 +2,7 @@
 
 While one group is on its way to the disk the next one fills. A group is sealed when the loop has
 been quiet for a few turns, so that a handler that runs ahead of the disk ends in the group that
-began it. Design 4. The only place that appends to the store.
+began it, and a queue of one key goes in few groups. Design 4. The only place that appends to the store.
 """
 
 import asyncio
@@ -17,7 +17,8 @@ from perdure.journal.store import Group, Store, Tail, next_group
 from perdure.journal.tables import Tables
 
 QUIET_TURNS = 3  # turns of the loop without a new step before the group is sealed
-MAX_TURNS = 24  # and at most so many, while steps keep coming
+FEW_TURNS, MAX_AGE_S = 24, 0.01  # while steps keep coming it is sealed behind both
+MAX_TURNS = 1000  # and behind so many in any case: virtual time stands still
 _RETRY_S = 0.05
 
 
@@ -103,15 +104,17 @@ class Commits:
             self._failed(error)
 
     async def _settle_down(self) -> None:
-        quiet, seen = 0, self._step_count
-        for _ in range(MAX_TURNS):
+        """Until nothing is decided for a few turns, or what is decided has waited long enough."""
+        now_s = asyncio.get_running_loop().time
+        quiet, seen, end_s = 0, self._step_count, now_s() + MAX_AGE_S
+        for turn in range(MAX_TURNS):
             await asyncio.sleep(0)
-            if seen == self._step_count:
-                quiet += 1
-                if quiet == QUIET_TURNS:
-                    return
-            else:
+            if seen != self._step_count:
                 quiet, seen = 0, self._step_count
+            else:
+                quiet += 1
+            if quiet == QUIET_TURNS or (turn >= FEW_TURNS and now_s() >= end_s):
+                return
 
     async def _commit(self) -> None:
         writes = self._tables.seal(self._now_ms())

@@ -55,7 +55,7 @@ class Town:
     async def __aexit__(self, *_: object) -> None:
         for road in self._roads:
             road.cancel()
-        await asyncio.wait(self._roads)
+        await asyncio.gather(*self._roads, return_exceptions=True)
         for engine in self.engines:
             await engine.stop()
         for hosted in self.hosted:
