@@ -344,7 +344,11 @@ _PAYLOADS: dict[type, Callable[[Any], int]] = {
 }
 
 
-def payload_bytes(entry: object) -> int:
-    """The size of what a user put into an entry, where that can be large."""
-    measure = _PAYLOADS.get(type(entry))
-    return 0 if measure is None else measure(entry)
+def payload_bytes(*entries: object) -> int:
+    """The size of what a user put into entries, where that can be large."""
+    size = 0
+    for entry in entries:
+        measure = _PAYLOADS.get(type(entry))
+        if measure is not None:
+            size += measure(entry)
+    return size

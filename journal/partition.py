@@ -29,6 +29,7 @@ from perdure.journal.entries import (
     Outcome,
     Output,
     Signal,
+    Value,
     Verbatim,
     Void,
     payload_bytes,
@@ -199,7 +200,7 @@ def _frames(turn: Turn, event: Frames) -> None:
     caller = _caller(turn, event, record)
     unpinned = event.deployment_id != record.deployment_id
     commands = 0
-    if len(event.frames) > 1 and sum(map(payload_bytes, event.frames)) > MAX_BURST_BYTES:
+    if len(event.frames) > 1 and payload_bytes(*event.frames) > MAX_BURST_BYTES:
         return _refuse(turn, caller, _BURST_TOO_LARGE, commands)
     for frame in event.frames:
         command = frame.command if type(frame) is Verbatim else frame
@@ -299,13 +300,18 @@ def _refusal(entry: Frame | Completion) -> Failed | None:
             f"[RT0003] {type(entry).__name__} carries {size} bytes, the limit is {MAX_PAYLOAD_BYTES}; "
             "store large values elsewhere and journal a reference",
         )
-    if size < _PROBE_BYTES:
+    if size < _PROBE_BYTES and not _is_plain(entry):
         try:
             encode_entry(entry)
         except (TypeError, ValueError, OverflowError) as error:
             message = f"[RT0003] {type(entry).__name__} holds what a journal can't: {error}"
             return Failed(500, message)
     return None
+
+
+def _is_plain(entry: Frame | Completion) -> bool:
+    """Whether it holds nothing but bytes: no text that may not be encodable, no number too large."""
+    return isinstance(entry, (Completion, Output)) and type(entry.result) is Value
 
 
 def _refuse(turn: Turn, caller: Caller, failure: Failed, commands: int) -> None:

@@ -348,8 +348,7 @@ class Tables:
             group.entries[id] = (first, entries)
         else:
             present[1].extend(entries)
-        for entry in entries:
-            group.size_bytes += _ROW_BYTES + payload_bytes(entry)
+        group.size_bytes += _ROW_BYTES * len(entries) + payload_bytes(*entries)
 
     def _set_state(self, address: Address, name: str, value: bytes | None) -> None:
         self._open.state[keys.state(address, name)] = value

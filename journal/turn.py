@@ -66,7 +66,7 @@ class Turn:
     __slots__ = (
         "_command_counts",
         "_deliveries",
-        "_read",
+        "_known",
         "_started",
         "acts",
         "ended",
@@ -97,18 +97,16 @@ class Turn:
         self.ended: list[tuple[Waiter, bytes, Result]] = []  # what schedules began, and its result
         self._command_counts: dict[bytes, int] = {}
         self._deliveries: dict[tuple[bytes, int], list[tuple[int, Notification]]] = {}
-        self._read: dict[bytes, Invocation | None] = {}
+        self._known: dict[bytes, Invocation | None] = {}  # read or put
         self._started: set[bytes] = set()
 
     # ---- reads
 
     def invocation(self, id: bytes) -> Invocation | None:
         """Its counts of entries may be behind by what this turn appends; see ``entry_count``."""
-        found = self.invocations.get(id, _ABSENT)
+        found = self._known.get(id, _ABSENT)
         if found is _ABSENT:
-            found = self._read.get(id, _ABSENT)
-            if found is _ABSENT:
-                found = self._read[id] = self.view.invocation(id)
+            found = self._known[id] = self.view.invocation(id)
         return found  # type: ignore[return-value]
 
     def mailbox(self, address: Address) -> Mailbox:
@@ -170,7 +168,7 @@ class Turn:
     # ---- writes
 
     def put(self, id: bytes, invocation: Invocation | None) -> None:
-        self.invocations[id] = invocation
+        self.invocations[id] = self._known[id] = invocation
 
     def append(self, id: bytes, entry: Entry) -> int:
         """Append to the journal of an invocation that exists; the entry's index."""

@@ -40,6 +40,7 @@ _INITIAL_INTERVAL_MS = 50  # what holds where a run's options set other retry fi
 _MAX_INTERVAL_MS = 10_000
 _FACTOR = 2.0
 _NOTHING_GIVEN = (None,) * 5
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})  # never awaited
 
 
 class RunPolicy(msgspec.Struct, frozen=True):
@@ -217,7 +218,9 @@ class Runs:
             return self._spawn(completion_id, run, pending)
 
         def done(value: Any, error: BaseException | None) -> None:
-            if error is None and inspect.isawaitable(value):  # a lambda around a coroutine function
+            if type(value) not in _PLAIN and inspect.isawaitable(
+                value
+            ):  # a lambda around a coroutine function
                 self._spawn(completion_id, run, value)
             else:
                 self._finish(completion_id, run, value, error)
