@@ -19,7 +19,7 @@ from aiohttp.streams import StreamReader
 from perdure.gateway.responses import Refusal, refusal_body
 from perdure.gateway.settings import Ingress
 from perdure.gateway.short_way import ShortWay
-from perdure.gateway.ways import Answer, Way
+from perdure.gateway.ways import GIVE_UP_S, Answer, Way
 from perdure.gateway.wire import JSON, Reply
 
 _SWEEP_INTERVAL_S: Final = 1.0
@@ -45,7 +45,7 @@ class Connection(web.RequestHandler):
 
     __slots__ = (
         "_body_since", "_body_start", "_head_since", "_sweep_received", "active", "body", "peer",
-        "received", "served",
+        "received", "served", "task",
     )  # fmt: skip
 
     def __init__(self, server: "Server", **kwargs: Any) -> None:
@@ -55,6 +55,7 @@ class Connection(web.RequestHandler):
         self.received = 0
         self.peer = ""
         self.body: StreamReader | None = None
+        self.task: asyncio.Task[None] | None = None  # that answers
         self._sweep_received = -1
         self._body_start = 0
         self._body_since: float | None = None
@@ -132,9 +133,14 @@ class Connection(web.RequestHandler):
         if self.transport is not None:
             self.transport.abort()
 
+    def give_up(self) -> None:
+        """Stop waiting for what nobody wants to hear."""
+        if self.task is not None:
+            self.task.cancel()
+
     def request_done(self) -> None:
         """The head that begins next has its full time."""
-        self.active = False
+        self.active, self.task = False, None
         self.served += 1
         self._head_since = None
         self._body_since = None
@@ -155,6 +161,7 @@ class Server(web.Server):
         self._answer = answer
         self._own: set[Way] = set()  # those that are not aiohttp's
         self._unread: dict[Connection | Way, tuple[int, float]] = {}  # bytes, and since when
+        self._left: dict[Connection | Way, float] = {}  # lost while they answered, and when
         self._peers: Counter[str] = Counter()
         self._count = 0
         self.is_draining = False  # every answer asks its client to connect anew
@@ -164,12 +171,13 @@ class Server(web.Server):
         async def enter(request: web.BaseRequest) -> web.StreamResponse:
             connection = cast(Connection, request.protocol)
             connection.active = True
+            connection.task = asyncio.current_task()
             try:
                 response = await handler(request)
             finally:
                 connection.request_done()
-            if self.is_draining:
-                response.force_close()
+            if self.is_draining or "upgrade" in request.headers:
+                response.force_close()  # what comes behind an upgrade is not read as HTTP/1.1
             return response
 
         return enter
@@ -212,6 +220,7 @@ class Server(web.Server):
     def went(self, connection: Way) -> None:
         self._own.discard(connection)
         self._count_out(connection)
+        self._leave_behind(connection)
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
@@ -223,6 +232,11 @@ class Server(web.Server):
     ) -> None:
         super().connection_lost(handler, exc)
         self._count_out(cast(Connection, handler))
+        self._leave_behind(cast(Connection, handler))
+
+    def _leave_behind(self, connection: Connection | Way) -> None:
+        if connection.active:
+            self._left[connection] = asyncio.get_running_loop().time()
 
     def _count_in(self, connection: Connection | Way, transport: asyncio.Transport) -> bool:
         """False where there are too many: it has been told so."""
@@ -273,6 +287,10 @@ class Server(web.Server):
 
     def sweep(self, now: float) -> None:
         """Look at all connections."""
+        for connection, since_s in list(self._left.items()):
+            if not connection.active or now - since_s > GIVE_UP_S:
+                del self._left[connection]
+                connection.give_up()
         timeout_s = self._settings.idle_timeout_ms / 1000
         before, self._unread = self._unread, {}
         for connection in self.everyone:

@@ -11,17 +11,18 @@ from typing import Final
 
 from h2 import events
 from h2.config import H2Configuration
-from h2.connection import ConnectionState, H2Connection
+from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
 from perdure.actors.plane.driving import Drive
+from perdure.gateway.http2_pieces import Goodbye, Pieces
 from perdure.gateway.http_request import HttpRequest
 from perdure.gateway.responses import TOO_LARGE, Refusal
 from perdure.gateway.settings import Ingress
-from perdure.gateway.ways import Answer, Home, Way
+from perdure.gateway.ways import GIVE_UP_S, Answer, Home, Way
 from perdure.gateway.wire import Reply
 
 _HEAD_LIMIT_BYTES: Final = 16 * 1024
@@ -30,7 +31,8 @@ _CONNECTION_WINDOW_BYTES: Final = 4 << 20
 _FIRST_WINDOW_BYTES: Final = 65_535  # of a connection, before anything is said (RFC 9113 6.9.2)
 _HELD_LIMIT: Final = 4  # bodies of the largest size that one connection may have half sent
 _BODY_GRACE_S: Final = 10.0  # before the rate of a body is looked at
-_ENDS: Final = (events.StreamReset, events.ConnectionTerminated)
+_SMALL_BYTES: Final = 64  # of a frame that is hardly worth its head
+_TABLE_BYTES: Final = 4096  # of headers that answers may refer to; more makes each answer slower
 _WASTE_LIMIT: Final = 1000  # in a second; see _WASTE
 _WASTE: Final = {  # what asks for nothing, in thousandths of what a client may do in a second (S9)
     events.RemoteSettingsChanged: 100,
@@ -56,8 +58,8 @@ class _Stream:
     """One request and the answer to it. ``http_request.HttpRequest`` once it is ``asked``."""
 
     __slots__ = (
-        "_chunks", "announced_bytes", "answered", "asked", "has_end", "headers", "method", "raw_path",
-        "rest", "since_s", "size_bytes",
+        "_body", "announced_bytes", "answered", "asked", "has_end", "headers", "method", "raw_path",
+        "rest", "since_s",
     )  # fmt: skip
 
     def __init__(self, fields: list[tuple[bytes, bytes]], now_s: float) -> None:
@@ -74,8 +76,7 @@ class _Stream:
             self.headers["host"] = authority
         length = self.headers.get("content-length", "0")
         self.announced_bytes = int(length) if length.isdecimal() else 0
-        self._chunks: list[bytes] = []
-        self.size_bytes = 0
+        self._body = bytearray()
         self.since_s = now_s  # it began, or the client took some of the answer
         self.has_end = False  # all of the request is here
         self.asked = False  # the gateway has it
@@ -83,12 +84,15 @@ class _Stream:
         self.rest: memoryview | None = None  # of the answer, while the client takes it slowly
 
     def add(self, data: bytes) -> None:
-        self.size_bytes += len(data)
-        self._chunks.append(data)
+        self._body += data
+
+    @property
+    def size_bytes(self) -> int:
+        """What came of its body."""
+        return len(self._body)
 
     async def body(self, limit_bytes: int) -> bytes | Refusal:
-        chunks, self._chunks = self._chunks, []
-        return TOO_LARGE if self.size_bytes > limit_bytes else b"".join(chunks)
+        return TOO_LARGE if self.size_bytes > limit_bytes else bytes(self._body)
 
 
 class Http2Way(Way):
@@ -107,6 +111,9 @@ class Http2Way(Way):
         self._newest_id = 0
         self.half_bytes = 0  # of bodies that are not whole
         self._waste = 0  # since the last sweep
+        self._pieces = Pieces()
+        self._read_planned = False
+        self._given_up: dict[int, float] = {}  # drives that nobody waits for, and since when
 
     # ---- from the transport
 
@@ -131,27 +138,49 @@ class Http2Way(Way):
 
     def pause_writing(self) -> None:
         self._is_full = True
-        if self._transport is not None:
-            self._transport.pause_reading()  # what it asks has to wait until it reads
+        self._choose_reading()  # what it asks has to wait until it reads
 
     def resume_writing(self) -> None:
         self._is_full = False
-        if self._transport is not None:
-            self._transport.resume_reading()
+        self._choose_reading()
         self._pour_all()
         self._flush()
 
     def data_received(self, data: bytes) -> None:
+        self._pieces.add(data)
+        if not self._read_planned:
+            self._read()
+
+    def _read(self) -> None:
+        """One piece a turn of the loop: whoever sends much does not keep the others waiting."""
+        self._read_planned = False
+        if self._transport is None or self._transport.is_closing():
+            return
+        piece = self._pieces.take()
+        if piece is not None:
+            self._hear_piece(piece)
+        self._read_planned = bool(piece and self._pieces)
+        if self._read_planned:
+            self._loop.call_soon(self._read)
+        self._choose_reading()
+
+    def _choose_reading(self) -> None:
+        """Take no more bytes while there are some left, or while the client does not read."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        wanted = not self._is_full and not self._read_planned
+        if wanted and not transport.is_reading():
+            transport.resume_reading()
+        elif not wanted and transport.is_reading():
+            transport.pause_reading()
+
+    def _hear_piece(self, piece: bytes | Goodbye) -> None:
         try:
-            heard = self._h2.receive_data(data)
-            gone = [each for each in heard if isinstance(each, _ENDS)]
-            for end in gone:  # first: for h2 they are over, whatever came before
-                self._hear_end(end)
-            over = {each.stream_id for each in gone if isinstance(each, events.StreamReset)}
-            for event in heard:
-                self._waste += _WASTE.get(type(event), 0)
-                if getattr(event, "stream_id", None) not in over:
-                    self._hear(event)
+            if isinstance(piece, Goodbye):
+                self._hear_goodbye(piece)
+            else:
+                self._hear_all(self._h2.receive_data(piece))
             if self._waste > _WASTE_LIMIT:
                 log.info("closing an HTTP/2 connection that keeps the server busy for nothing")
                 self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
@@ -161,27 +190,37 @@ class Http2Way(Way):
             self._end()
         self._flush()
 
-    def _hear(self, event: events.Event) -> None:
-        match event:
-            case events.RequestReceived():
-                self._begin(event.stream_id, event.headers)
-            case events.DataReceived():
-                self._take(event)
-            case events.StreamEnded():
-                self._be_whole(event.stream_id)
-            case events.WindowUpdated() | events.RemoteSettingsChanged():
-                self._pour_all()
+    def _hear_all(self, heard: list[events.Event]) -> None:
+        over = {each.stream_id for each in heard if isinstance(each, events.StreamReset)}
+        for id in over:  # first: for h2 they are over, whatever came before
+            self._give_up(id)
+        for event in heard:
+            self._waste += _WASTE.get(type(event), 0)
+            match event:
+                case events.DataReceived():
+                    self._take(event)
+                case events.RequestReceived() if event.stream_id not in over:
+                    self._begin(event.stream_id, event.headers)
+                case events.StreamEnded() if event.stream_id not in over:
+                    self._be_whole(event.stream_id)
+                case events.RemoteSettingsChanged():
+                    if self._h2.encoder.header_table_size > _TABLE_BYTES:
+                        self._h2.encoder.header_table_size = _TABLE_BYTES
+                    self._pour_all()
+                case events.WindowUpdated():
+                    self._pour_all()
 
-    def _hear_end(self, event: events.StreamReset | events.ConnectionTerminated) -> None:
-        """Of a request, or of all: a client may say goodbye and wait for answers, as proxies do."""
-        if isinstance(event, events.StreamReset):
-            self._forget(event.stream_id)
-        elif event.error_code != ErrorCodes.NO_ERROR:
+    def _hear_goodbye(self, goodbye: Goodbye) -> None:
+        """A client may say goodbye and wait for answers, as proxies do."""
+        if goodbye.error_code != ErrorCodes.NO_ERROR:
             self._end()
-        else:
-            self.is_leaving = True
-            # h2 takes a goodbye of either side for the end of both
-            self._h2.state_machine.state = ConnectionState.SERVER_OPEN
+        self.is_leaving = True
+
+    def _give_up(self, id: int) -> None:
+        """The client wants no answer any more."""
+        self._forget(id)
+        if id in self._drives:
+            self._given_up[id] = self._loop.time()
 
     # ---- requests
 
@@ -189,6 +228,7 @@ class Http2Way(Way):
         limit = self._settings.streams_per_connection_limit
         if not self._takes_more or max(len(self._streams), len(self._drives)) >= limit:
             self._h2.reset_stream(id, ErrorCodes.REFUSED_STREAM)  # the client may send it again
+            self._waste += 1
             return
         stream = _Stream(fields, self._loop.time())
         self._streams[id] = stream
@@ -201,7 +241,7 @@ class Http2Way(Way):
     def _take(self, event: events.DataReceived) -> None:
         id, size = event.stream_id, event.flow_controlled_length
         self._h2.acknowledge_received_data(size, id)
-        self._waste += not event.data
+        self._waste += size < _SMALL_BYTES and event.stream_ended is None
         stream = self._streams.get(id)
         if stream is None or stream.asked:
             return  # the rest of what is refused
@@ -239,11 +279,17 @@ class Http2Way(Way):
         if stream is not None and not stream.asked:
             self.half_bytes -= stream.size_bytes
         self._idle_since_s = self._loop.time()
+        self._look_around()
+
+    def _look_around(self) -> None:
+        if not self.active:
+            self._has_answered()
 
     # ---- answers
 
     def _done(self, id: int, reply: Reply | None, error: BaseException | None) -> None:
         del self._drives[id]
+        self._given_up.pop(id, None)
         self.served += 1
         stream = self._streams.get(id)
         if stream is not None and self._transport is not None:
@@ -254,8 +300,7 @@ class Http2Way(Way):
             else:
                 self._say(id, stream, reply)
             self._flush_soon()
-        if not self._drives:
-            self._has_answered()
+        self._look_around()
 
     def _say(self, id: int, stream: _Stream, reply: Reply) -> None:
         body = b"" if stream.method == "HEAD" else reply.content
@@ -325,12 +370,16 @@ class Http2Way(Way):
 
     @property
     def active(self) -> bool:
-        return bool(self._drives)
+        return bool(self._drives) or any(s.rest is not None for s in self._streams.values())
 
     def sweep(self, now: float, settings: Ingress) -> None:
         if self._home.is_draining:
             self._go_away()
         self._waste = 0
+        for id, since_s in list(self._given_up.items()):
+            if now - since_s > GIVE_UP_S:
+                del self._given_up[id]
+                self._drives.pop(id).close()
         for id, stream in list(self._streams.items()):
             if _is_stuck(stream, now - stream.since_s, settings):
                 log.info("resetting a request whose body does not end, or whose answer is not read")
@@ -345,13 +394,18 @@ class Http2Way(Way):
         self._go_away()
 
     async def shutdown(self, timeout_s: float) -> None:
+        end_s = self._loop.time() + timeout_s
         self._go_away()
         await self._wait_for_answers(timeout_s)
+        self.give_up()
+        self._flush()
+        self._end()
+        await self._wait_until_gone(end_s - self._loop.time())
+
+    def give_up(self) -> None:
         for drive in self._drives.values():
             drive.close()
         self._drives.clear()
-        self._flush()
-        self._end()
 
 
 def _is_stuck(stream: _Stream, elapsed_s: float, settings: Ingress) -> bool:

@@ -79,7 +79,9 @@ def refusal_of(error: PerdureError) -> Refusal:
 
 
 def refusal_body(refusal: Refusal) -> bytes:
-    return _encode(ErrorBody(refusal.status, refusal.message, source=refusal.source))
+    """The message may quote bytes of a request that are no text."""
+    message = refusal.message.encode("utf-8", "backslashreplace").decode()
+    return _encode(ErrorBody(refusal.status, message, source=refusal.source))
 
 
 def failure_body(failure: Failure) -> bytes:

@@ -196,7 +196,7 @@ class ShortWay(Way):
     def _go_on(self) -> None:
         """With what came behind the last request."""
         transport = self._transport
-        if self._drive is not None or self._is_full or transport is None:
+        if self._drive is not None or self._is_full or transport is None or transport.is_closing():
             return
         if self._is_paused:
             self._is_paused = False
@@ -243,9 +243,14 @@ class ShortWay(Way):
         if self._drive is None and self._transport is not None:
             self._transport.close()
 
-    async def shutdown(self, timeout_s: float) -> None:
-        await self._wait_for_answers(timeout_s)
+    def give_up(self) -> None:
         if self._drive is not None:
             self._drive.close()
             self._drive = None
+
+    async def shutdown(self, timeout_s: float) -> None:
+        end_s = self._loop.time() + timeout_s
+        await self._wait_for_answers(timeout_s)
+        self.give_up()
         self.close()
+        await self._wait_until_gone(end_s - self._loop.time())

@@ -3,11 +3,13 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 from perdure.gateway.http_request import HttpRequest
 from perdure.gateway.settings import Ingress
 from perdure.gateway.wire import Reply
+
+GIVE_UP_S: Final = 10.0  # what nobody waits for any more keeps its place for so long
 
 Answer: TypeAlias = Callable[[HttpRequest], Coroutine[Any, Any, Reply]]
 
@@ -33,6 +35,7 @@ class Way(asyncio.Protocol, ABC):
 
     __slots__ = (
         "_answer",
+        "_gone",
         "_home",
         "_idle_since_s",
         "_loop",
@@ -50,6 +53,7 @@ class Way(asyncio.Protocol, ABC):
         self._over: asyncio.Future[None] | None = (
             None  # who waits for answers that are on their way
         )
+        self._gone: asyncio.Future[None] | None = None  # who waits for the end of the connection
         self._idle_since_s = self._loop.time()
         self.served = 0
         self.peer = ""
@@ -63,6 +67,8 @@ class Way(asyncio.Protocol, ABC):
         if self._transport is not None:
             self._transport = None
             self._home.went(self)
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
 
     def _has_answered(self) -> None:
         """The last answer that was on its way."""
@@ -73,6 +79,13 @@ class Way(asyncio.Protocol, ABC):
         if self.active:
             self._over = self._loop.create_future()
             await asyncio.wait([self._over], timeout=timeout_s)
+
+    async def _wait_until_gone(self, timeout_s: float) -> None:
+        """The connection is closing: let its client take what is on its way, then cut it."""
+        if self._transport is not None:
+            self._gone = self._loop.create_future()
+            await asyncio.wait([self._gone], timeout=max(timeout_s, 0.0))
+            self.abort()
 
     # ---- from the server
 
@@ -97,6 +110,10 @@ class Way(asyncio.Protocol, ABC):
     @abstractmethod
     def close(self) -> None:
         """Once what is being answered has its answer."""
+
+    @abstractmethod
+    def give_up(self) -> None:
+        """Stop waiting for what nobody wants to hear; calls that were accepted go on."""
 
     @abstractmethod
     async def shutdown(self, timeout_s: float) -> None:

@@ -99,7 +99,7 @@ class Reply(web.StreamResponse):
 
     @property
     def content(self) -> bytes:
-        return self._content
+        return b"" if self._code in _BODILESS else self._content
 
     def fields(self) -> list[tuple[bytes, bytes]]:
         """Its head, for HTTP/2."""

@@ -45,6 +45,11 @@ class Drive:
 
     def close(self) -> None:
         """Give up: its clean-up runs now."""
+        self._done = _nobody
         if self._waits_for is not None:
             self._waits_for.remove_done_callback(self.go_on)
         self._coroutine.close()
+
+
+def _nobody(key: Any, result: Any, error: BaseException | None) -> None:
+    """Whoever it was told to has given up."""

@@ -236,6 +236,16 @@ def test_malformed_http_is_400_and_reaches_nobody(
     assert "Traceback" not in caplog.text
 
 
+def test_a_refusal_may_quote_what_is_no_text() -> None:
+    async def test(on: Served) -> None:
+        head = b"POST /Greeter/greet HTTP/1.1\r\nhost: x\r\ncontent-type: a/\xff\r\n"
+        status, _, body = await ask(on.ingress_port, head + b"content-length: 1\r\n\r\n1")
+        assert status == 400
+        assert b"udcff" in body
+
+    served(test)
+
+
 def test_a_broken_chunk_is_refused() -> None:
     async def test(on: Served) -> None:
         reader, writer = await connected(on, HEAD + b"transfer-encoding: chunked\r\n\r\n3\r\nabc")

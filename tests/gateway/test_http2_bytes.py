@@ -32,12 +32,25 @@ class _Transport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.is_closed = False
+        self._reads = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.is_closed
 
     def is_closing(self) -> bool:
         return self.is_closed
+
+    def is_reading(self) -> bool:
+        return self._reads
+
+    def pause_reading(self) -> None:
+        self._reads = False
+
+    def resume_reading(self) -> None:
+        self._reads = True
+
+    def abort(self) -> None:
+        self.is_closed = True
 
     def close(self) -> None:
         self.is_closed = True
@@ -90,6 +103,8 @@ def test_whatever_comes_a_request_is_answered_or_the_connection_ends_and_nothing
             if not transport.is_closed:
                 http2.data_received(bytes(raw[start:end]))
             await asyncio.sleep(0)
+            while not transport.is_reading() and not transport.is_closed:
+                await asyncio.sleep(0)
         if not changes:
             assert asked == ["/a/b"] * 3
         assert http2.half_bytes >= 0
