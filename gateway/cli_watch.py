@@ -92,6 +92,8 @@ def _list(url: str, service: str | None, as_json: bool) -> None:
     if as_json:
         return _list_changes(url, service)
     console = Console()
+    if not console.is_terminal:
+        raise click.UsageError("the live list needs a terminal: add --json for a pipe or a file")
     with Live(_table(_unfinished(url, service)), console=console, auto_refresh=False) as live:
         while True:
             live.update(_table(_unfinished(url, service)), refresh=True)
@@ -126,7 +128,7 @@ def _unfinished(url: str, service: str | None) -> list[dict[str, Any]]:
 def _table(found: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("ID", "TARGET", "STATUS", "CREATED", "ATTEMPTS"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "ID")  # to be copied
     for each in found:
         cells = (
             each["id"], each["target"], status_text(each), clock(each["created_at"]),

@@ -59,7 +59,7 @@ _decode = msgspec.json.Decoder(Report).decode
 
 def run(settings: Settings, targets: list[str]) -> None:
     """Serve until SIGINT or SIGTERM. Raises SettingsError where the ports can't be had."""
-    server.check_admin_address(settings)
+    server.check_addresses(settings)
     listeners = server.listen(settings)
     try:
         _Reloader(_quick_to_drain(settings), targets, listeners).run()

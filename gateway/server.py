@@ -156,8 +156,14 @@ def _require_the_c_parser() -> None:
         )
 
 
-def check_admin_address(settings: Settings) -> None:
-    """Raises SettingsError where other machines could use the admin API without a login."""
+def check_addresses(settings: Settings) -> None:
+    """Raises SettingsError where both ports are one, or the admin API is open to other machines."""
+    _, port = split_address(settings.ingress.bind)
+    if port and settings.ingress.bind == settings.admin.bind:
+        raise SettingsError(
+            f"ingress and admin API are both to listen on {settings.admin.bind}: give them different "
+            "ports with --ingress and --admin, or 'ingress.bind' and 'admin.bind'"
+        )
     Access(settings.admin)
 
 

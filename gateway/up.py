@@ -95,7 +95,7 @@ async def _serve(
     _stop_on_signals(loop, stopping)
     if lifeline is not None:
         loop.add_reader(lifeline, stopping.set)
-    server.check_admin_address(settings)
+    server.check_addresses(settings)
     registrar = remote.registrar(clock_of(loop).now_ms, os.urandom, Registrar)
 
     async def prepare(engine: Engine) -> None:

@@ -45,7 +45,7 @@ def run(
 
     ``listeners``: sockets that somebody else holds as well, and on which the gateways accept.
     """
-    server.check_admin_address(settings)
+    server.check_addresses(settings)
     check_data(settings.data, settings.partitions)
     teller = _Teller(settings)
     with Watchdog(

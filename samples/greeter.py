@@ -4,7 +4,7 @@
     curl localhost:8080/Greeter/greet --json '{"name": "Ada"}'                # "Hello, Ada!"
     curl localhost:8080/Greeter/greet --json '{"name": "Zoë", "times": 2}'    # "Hello, hello, Zoë!"
 
-Handlers are checked against their type hints: `--json '{"nom": "Ada"}'` answers 400 and why.
+Arguments are checked against type hints: `--json '{"nom": "Ada"}'` answers 400 and why.
 """
 
 from dataclasses import dataclass

@@ -106,6 +106,12 @@ def test_watch_lists_what_is_in_flight_until_it_is_interrupted(on: Real) -> None
     process.communicate(timeout=60)
 
 
+def test_the_live_list_is_for_a_terminal(on: Real) -> None:
+    result = on.run("watch")
+    assert result.exit_code == 2
+    assert "--json" in result.output
+
+
 # ---- tree ----------------------------------------------------------------------------------------
 
 

@@ -32,6 +32,14 @@ def test_a_port_in_use_names_the_setting_and_the_flag() -> None:
         assert "--admin HOST:PORT" in message
 
 
+def test_one_port_for_both_is_refused_before_anything_is_done() -> None:
+    address = "127.0.0.1:8080"
+    config = Settings(ingress=Ingress(bind=address), admin=Admin(bind=address))
+    with pytest.raises(SettingsError, match="different ports with --ingress and --admin"):
+        server.check_addresses(config)
+    server.check_addresses(Settings(ingress=Ingress(bind=FREE_PORT), admin=Admin(bind=FREE_PORT)))
+
+
 def test_the_sockets_are_closed_again_when_the_second_cannot_be_had() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
