@@ -1,7 +1,7 @@
 """An invocation's record as operators read it. Pure; nothing is decided here."""
 
 from perdure.journal.attempt import Awaiting, Combinator
-from perdure.journal.entries import CANCEL_SIGNAL
+from perdure.journal.entries import CANCEL_SIGNAL, Failure
 from perdure.journal.ids import format_invocation_id
 from perdure.journal.records import (
     BackingOff,
@@ -11,6 +11,7 @@ from perdure.journal.records import (
     Paused,
     Running,
     Scheduled,
+    Status,
     Suspended,
 )
 from perdure.journal.requests import Filter, InvocationInfo, LastFailure
@@ -24,6 +25,7 @@ STATUS_NAMES: dict[type, str] = {
     Paused: "paused",
     Completed: "completed",
 }
+STATUS_WORDS = (*STATUS_NAMES.values(), "succeeded", "failed")  # the last two: completed, and how
 
 _WORDS = {
     Combinator.UNKNOWN: "any of",
@@ -39,8 +41,16 @@ def matches(record: Invocation, filter: Filter) -> bool:
         (filter.service is None or record.service == filter.service)
         and (filter.handler is None or record.handler == filter.handler)
         and (filter.key is None or record.key == filter.key)
-        and (filter.status is None or STATUS_NAMES[type(record.status)] == filter.status)
+        and (filter.status is None or filter.status in _words(record.status))
     )
+
+
+def _words(status: Status) -> tuple[str, ...]:
+    """What an operator may call it."""
+    name = STATUS_NAMES[type(status)]
+    if not isinstance(status, Completed):
+        return (name,)
+    return name, "failed" if isinstance(status.result, Failure) else "succeeded"
 
 
 def describe(id: bytes, record: Invocation, awaiting: Awaiting | None = None) -> InvocationInfo:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
+from perdure.actors.describe import STATUS_WORDS
 from perdure.actors.loop_lag import LoopLag
 from perdure.gateway import admin_routes as routes
 from perdure.gateway.admin_access import OPEN_OPERATIONS, Access
@@ -57,9 +58,6 @@ from perdure.journal.requests import Filter, Runtime
 
 log = logging.getLogger("perdure.gateway.admin")
 
-_STATUSES: Final = (
-    "scheduled", "pending", "running", "backing-off", "suspended", "paused", "completed"
-)  # fmt: skip
 _MOST_LISTED: Final = 10_000
 _COMPRESS_FROM_BYTES: Final = 1024
 _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
@@ -244,8 +242,8 @@ class Admin:
         if not (limit.isascii() and limit.isdigit() and 0 < int(limit) <= _MOST_LISTED):
             return bad_query(f"'limit' must be a number from 1 to {_MOST_LISTED}, not '{limit}'")
         status = query.get("status")
-        if status is not None and status not in _STATUSES:
-            return bad_query(f"'status' must be one of {', '.join(_STATUSES)}, not '{status}'")
+        if status is not None and status not in STATUS_WORDS:
+            return bad_query(f"'status' must be one of {', '.join(STATUS_WORDS)}, not '{status}'")
         wanted = Filter(
             query.get("service"), query.get("handler"), query.get("key"), status, int(limit)
         )

@@ -11,6 +11,7 @@ import msgspec
 
 from perdure.gateway.durations import format_duration, rfc3339_ns
 from perdure.journal.entries import Entry, Failure, Outcome, type_name
+from perdure.journal.records import target_text
 from perdure.journal.requests import InvocationInfo
 from perdure.journal.schema import Defaults, Handler, HandlerType, Options, Service, ServiceType
 from perdure.journal.state_version import state_version
@@ -156,13 +157,8 @@ def invocation_json(info: InvocationInfo) -> dict[str, object]:
             shown[name] = value
     if info.key is not None:
         shown["key"] = info.key  # also when it is empty
-    shown["target"] = target_text(info)
+    shown["target"] = target_text(info.service, info.key, info.handler)
     return shown
-
-
-def target_text(info: InvocationInfo) -> str:
-    middle = "" if info.key is None else f"{info.key}/"
-    return f"{info.service}/{middle}{info.handler}"
 
 
 def outcome_json(outcome: Outcome) -> dict[str, object]:

@@ -123,6 +123,8 @@ def admin(
     response = request(method, url, path, content=content, headers=headers, params=params)
     if response.is_success:
         return json_of(response, url)
+    if b'"source":"ingress"' in response.content:
+        raise Failure(f"{url} is the ingress of a server; this command needs its admin API")
     raise failure(response, error_text(response, url))
 
 

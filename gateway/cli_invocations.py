@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from perdure.actors.describe import STATUS_WORDS
 from perdure.gateway import cli
 from perdure.gateway.cli_http import (
     EPILOG,
@@ -33,8 +34,8 @@ def invocations() -> None:
 @click.option("--handler", metavar="NAME")
 @click.option("--key", metavar="KEY")
 @click.option(
-    "--status", metavar="STATUS",
-    help="scheduled, pending, running, backing-off, suspended, paused or completed.",
+    "--status", type=click.Choice(STATUS_WORDS), metavar="STATUS",
+    help=f"{', '.join(STATUS_WORDS)}. The last two are completed ones.",
 )  # fmt: skip
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @admin_option
@@ -172,13 +173,13 @@ _deployment_option = click.option(
 )
 
 
-def _operation(verb: str, done: str, summary: str) -> None:
+def _operation(verb: str, done: str, summary: str, later: str = "") -> None:
     @invocations.command(verb, epilog=EPILOG, help=summary)
     @click.argument("invocation_ids", nargs=-1, required=True, metavar="ID...")
     @admin_option
     @json_option
     def operate(invocation_ids: tuple[str, ...], url: str, as_json: bool) -> None:
-        _report([_operate(url, verb, each, {}) for each in invocation_ids], done, as_json)
+        _report([_operate(url, verb, each, {}) for each in invocation_ids], done, as_json, later)
 
 
 @invocations.command(epilog=EPILOG)
@@ -221,15 +222,19 @@ def restart(
     _report(outcomes, "is restarted", as_json)
 
 
-def _report(outcomes: list[dict[str, Any]], done: str, as_json: bool) -> None:
-    """Tell each outcome; exits with an error where one failed."""
+def _report(outcomes: list[dict[str, Any]], done: str, as_json: bool, later: str = "") -> None:
+    """Tell each outcome; exits with an error where one failed.
+
+    ``later``: what is said of one that is not ``done`` yet.
+    """
+    later = later or f"{done} soon"
     if as_json:
         write_json(outcomes)
     for each in outcomes:
         if not as_json and each["ok"]:
-            later = " soon" if each["status"] == 202 else ""
+            told = later if each["status"] == 202 else done
             new = f" as {each['new_invocation_id']}" if "new_invocation_id" in each else ""
-            click.echo(f"{each['id']} {done}{later}{new}")
+            click.echo(f"{each['id']} {told}{new}")
         elif not as_json:
             click.echo(f"Error: {each['message']}", err=True)
     failed = [each["status"] for each in outcomes if not each["ok"]]
@@ -248,7 +253,12 @@ def _operate(url: str, verb: str, invocation_id: str, params: dict[str, str]) ->
     return outcome | {"ok": False, "message": error_text(response, url)}
 
 
-_operation("cancel", "is cancelled", "Ask them to stop; their handlers can compensate.")
+_operation(
+    "cancel",
+    "is cancelled",
+    "Ask them to stop; their handlers can compensate.",
+    "hears of it where its handler next awaits ('kill' stops at once)",
+)
 _operation("kill", "is killed", "Stop them at once, without compensation.")
 _operation("pause", "is paused", "Hold them until they are resumed.")
 _operation("purge", "is purged", "Forget completed ones and their results.")

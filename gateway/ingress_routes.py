@@ -65,12 +65,13 @@ Route: TypeAlias = (
 )
 
 _FEWEST_SEGMENTS, _MOST_SEGMENTS = 2, 7
+_KINDS: Final = {
+    ServiceType.SERVICE: ("service, without keys", "/:handler"),
+    ServiceType.VIRTUAL_OBJECT: ("virtual object", "/:object-key/:handler"),
+    ServiceType.WORKFLOW: ("workflow", "/:workflow-key/:handler"),
+}
 _SCHEMES = ("http://", "https://")
 
-_BAD_CALL: Final = Refusal(
-    400,
-    "bad path, expected either /:service-name/:handler or /:object-name/:object-key/:handler",
-)
 _BAD_VERB: Final = Refusal(
     400,
     "bad path, expected /restate/call/:service/:handler, /restate/send/:service/:handler, "
@@ -138,7 +139,7 @@ def _open_call(segments: list[str], service: Service, query: str) -> Invocation 
     elif rest == 1 and segments[-1] == "send":
         one_way = True
     else:
-        return _BAD_CALL
+        return _bad_call(service)
     if service.type is ServiceType.SERVICE:
         return Invocation(service, segments[1], None, one_way, query)
     key = segments[1]
@@ -148,6 +149,15 @@ def _open_call(segments: list[str], service: Service, query: str) -> Invocation 
             return _bad_segment("key", key)
         key = decoded
     return Invocation(service, segments[2], key, one_way, query)
+
+
+def _bad_call(service: Service) -> Refusal:
+    kind, way = _KINDS[service.type]
+    return Refusal(
+        400,
+        "bad path, expected either /:service-name/:handler or /:object-name/:object-key/:handler; "
+        f"{service.name} is a {kind}: /{service.name}{way}, or that with /send behind it",
+    )
 
 
 def _reserved(segments: list[str], query: str, services: Mapping[str, Service]) -> Route:

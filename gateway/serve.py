@@ -20,7 +20,7 @@ from perdure.definition import Definition
 from perdure.embedded import flatten
 from perdure.endpoint import App, Endpoint
 from perdure.gateway import logs
-from perdure.gateway.cli import EXIT_CODES, Failure
+from perdure.gateway.cli import EXIT_CODES
 from perdure.gateway.settings import Log, SettingsError
 from perdure.gateway.settings_sources import is_loopback
 from perdure.gateway.targets import load_targets
@@ -64,7 +64,7 @@ def serve(targets: tuple[str, ...], host: str, port: int, identity_keys: tuple[s
     except (SettingsError, UsageError) as e:
         raise click.UsageError(str(e)) from e
     except OSError as e:
-        raise Failure(_explain(host, port, e)) from e
+        raise click.UsageError(_explain(host, port, e)) from e
     if not is_loopback(host) and not app.endpoint.identity_keys:
         log.warning(
             "other machines that reach %s can run these handlers, with any argument; give the"

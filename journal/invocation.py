@@ -248,7 +248,8 @@ def back_off(turn: Turn, id: bytes, invocation: Invocation, delay_ms: int) -> No
 def pause(turn: Turn, id: bytes, invocation: Invocation, reason: str) -> None:
     _close_attempt(turn, id, invocation)
     turn.put(id, replace(invocation, status=Paused(reason), modified_at_ms=turn.now_ms))
-    turn.acts.append(Report("warning", id, f"paused: {reason}"))
+    text = f"paused: {reason}"
+    turn.acts.append(Report("warning", id, text, invocation.target, invocation.attempt))
 
 
 def fail(
@@ -296,11 +297,11 @@ def fail(
 
 def _report(turn: Turn, id: bytes, invocation: Invocation, failure: Failed, what_next: str) -> None:
     """A failed attempt, for the log: one line, and the rest as a trace below it."""
-    target = f"{invocation.service}/{invocation.handler}"
     first, _, rest = failure.message.partition("\n")
-    text = f"attempt {invocation.attempt} of {target} failed, {what_next}: {first}"
+    attempt, target = invocation.attempt, invocation.target
+    text = f"attempt {attempt} of {target} failed, {what_next}: {first}"
     trace = "\n".join(part for part in (rest, failure.stacktrace) if part)
-    turn.acts.append(Report("warning", id, text, target, invocation.attempt, trace))
+    turn.acts.append(Report("warning", id, text, target, attempt, trace))
 
 
 # ---- the end ------------------------------------------------------------------------------------

@@ -111,7 +111,8 @@ def quarantine(turn: Turn, event: Quarantine) -> None:
     if record is not None and type(record.status) is Running:
         turn.acts.append(AbortAttempt(event.id))
         invocation.pause(turn, event.id, record, event.reason)
-        turn.acts.append(Report("error", event.id, f"quarantined: {event.reason}"))
+        text = f"quarantined: {event.reason}"
+        turn.acts.append(Report("error", event.id, text, record.target, record.attempt))
 
 
 # ---- somewhere else, and again -------------------------------------------------------------------

@@ -129,6 +129,16 @@ class Invocation(Record, frozen=True):
     def address(self) -> Address:
         return (self.service, self.key or "")
 
+    @property
+    def target(self) -> str:
+        return target_text(self.service, self.key, self.handler)
+
+
+def target_text(service: str, key: str | None, handler: str) -> str:
+    """``Counter/alice/add``, or ``Greeter/greet`` for plain services."""
+    middle = "" if key is None else f"{key}/"
+    return f"{service}/{middle}{handler}"
+
 
 class Promise(Record, frozen=True):
     """A workflow's durable promise: its result, or who waits for it."""

@@ -161,7 +161,7 @@ class Journaled(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """Every field that is set must match."""
+    """Every field that is set must match. ``status``: a word of ``STATUS_WORDS``."""
 
     service: str | None = None
     handler: str | None = None

@@ -137,7 +137,7 @@ def checked(
     if owner is not attempt and owner is not None:
         raise foreign(durable[0], owner)
     if attempt.closed is None:
-        attempt.runs.mark_awaited(each.handle for each in durable)
+        attempt.mark_awaited(each.handle for each in durable)
     return attempt, durable
 
 

@@ -24,6 +24,7 @@ from perdure.journal.errors import (
     TerminalError,
     UsageError,
 )
+from perdure.logcontext import logger
 from perdure.options import ContextManagers
 from perdure.replaying import restate_context_is_replaying
 
@@ -107,6 +108,12 @@ class HandlerAttempt(AttemptCore):
             index = self.replay.command_index
             self.fail(Failed(e.code, str(e), related_command_index=index))
             return
+        if self.unawaited and type(outcome) is Value:
+            logger.warning(
+                "%s ended without awaiting %s: did you forget `await`?",
+                self.handler.qualified_name,
+                ", ".join(dict.fromkeys(self.unawaited.values())),
+            )
         frames = self._drain()
         frames.append(Ended())
         self._close(UsageError)

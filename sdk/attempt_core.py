@@ -6,7 +6,7 @@ Rules: service protocol 5.7, 5.8, 5.11, 6; `perdure.journal.attempt` for the por
 """
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -86,6 +86,7 @@ class AttemptCore:
         "sink",
         "start",
         "thread",
+        "unawaited",
     )
 
     def __init__(
@@ -111,6 +112,7 @@ class AttemptCore:
         self._parked = False
         self._announced: set[Handle] | None = None
         self._proposed: set[Handle] = set()
+        self.unawaited: dict[Handle, str] = {}  # sleeps and calls nobody waited for
         self._waiters: list[_Waiter] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -171,7 +173,15 @@ class AttemptCore:
         """The result for ``handle``, which must be there."""
         if self.runs.issued:
             self.runs.issued.pop(handle, None)  # type: ignore[arg-type]
+        if self.unawaited:
+            self.unawaited.pop(handle, None)
         return self.replay.take(handle)
+
+    def mark_awaited(self, handles: Iterable[Handle]) -> None:
+        """The handler waits for these, if only among others."""
+        for handle in handles:
+            self.runs.mark_awaited(handle)
+            self.unawaited.pop(handle, None)
 
     def wait(self, missing: set[Handle], all_of: bool) -> Generator[Any, Any, None]:
         """Return once any (all) of ``missing`` can be taken; consumes the set.
@@ -192,7 +202,7 @@ class AttemptCore:
             if progress is Progress.READY:
                 return
             if progress is Progress.CANCELLED:
-                self.runs.mark_awaited(missing)  # its closure need not run any more
+                self.mark_awaited(missing)  # a run's closure need not run any more
                 yield from self._cancelled()
 
     def _cancelled(self) -> Generator[Any, Any, NoReturn]:

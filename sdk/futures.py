@@ -184,14 +184,19 @@ class CallFuture(DurableFuture[T], RestateDurableCallFuture[T]):
         self._callee = _Callee(attempt, id_handle, target)
 
     def invocation_id(self) -> Coroutine[Any, Any, str]:
-        return _id_of(self._callee)
+        return _id_of(self._known())
 
     def cancel_invocation(self) -> Coroutine[Any, Any, None]:
-        return _cancel(self._callee)
+        return _cancel(self._known())
 
     def id_future(self) -> DurableFuture[str]:
         """The same as a future, for handlers that are plain functions."""
-        return self._callee.id_future()
+        return self._known().id_future()
+
+    def _known(self) -> _Callee:
+        """Who asks for the callee's id need not wait for the answer here."""
+        self._attempt.mark_awaited((self.handle,))
+        return self._callee
 
 
 class Sent(SendHandle):

@@ -264,6 +264,7 @@ class InvocationContext(Caller, WorkflowContext, WorkflowSharedContext):
         wake_up_at_ms = attempt.sink.now_ms() + millis(delta, "the time to sleep")
         handle = attempt.replay.new_completion_id()
         attempt.issue(Sleep(handle, wake_up_at_ms, name or ""))
+        attempt.unawaited[handle] = f"sleep {name!r}" if name else "sleep"
         return SleepFuture(attempt, handle, None, "sleep", name or "")
 
     # ---- signals, awakeables, other invocations -------------------------------------------------

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from perdure.current import operating_for
 from perdure.journal.attempt import Start
+from perdure.journal.records import target_text
 from perdure.journal.trace import trace_id
 
 FIELDS = ("invocation_id", "target", "attempt", "trace_id")
@@ -41,10 +42,8 @@ def add_fields(record: logging.LogRecord) -> None:
 
 
 def target_of(start: Start) -> str:
-    """``Counter/alice/add``, or ``Greeter/greet`` for plain services."""
     handler = start.handler
-    middle = f"/{start.key}/" if handler.keyed else "/"
-    return f"{handler.service}{middle}{handler.name}"
+    return target_text(handler.service, start.key if handler.keyed else None, handler.name)
 
 
 def record_factory(

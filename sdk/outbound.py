@@ -123,7 +123,9 @@ def issue_call(
         )
     )
     replay.track_call(id_handle)
-    return CallFuture(attempt, handle, id_handle, serde, f"{service}/{handler}")
+    target = f"{service}/{handler}"
+    attempt.unawaited[handle] = target
+    return CallFuture(attempt, handle, id_handle, serde, target)
 
 
 def issue_send(

@@ -8,7 +8,7 @@ Rules: service protocol 5.7.
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from types import FunctionType
@@ -251,12 +251,10 @@ class Runs:
         for task in tuple(self._tasks):
             task.cancel()
 
-    def mark_awaited(self, handles: Iterable[Handle]) -> None:
-        """The handler waits for these, if only among others."""
-        if self.issued:
-            for handle in handles:
-                if (run := self.issued.get(handle)) is not None:  # type: ignore[arg-type]
-                    run.awaited = True
+    def mark_awaited(self, handle: Handle) -> None:
+        """The handler waits for this, if only among others."""
+        if (run := self.issued.get(handle)) is not None:  # type: ignore[arg-type]
+            run.awaited = True
 
     def forgotten(self) -> list[str]:
         """Names of runs that the handler issued and never waited for in any way."""

@@ -22,6 +22,7 @@ from perdure.journal.records import (
     Running,
     Scheduled,
     Suspended,
+    target_text,
 )
 from perdure.journal.schema import HandlerType
 from perdure.journal.trace import trace_id
@@ -53,8 +54,7 @@ def partition_key(id: bytes) -> int:
 
 
 def target(record: Head | Invocation) -> str:
-    middle = "" if record.key is None else f"{record.key}/"
-    return f"{record.service}/{middle}{record.handler}"
+    return target_text(record.service, record.key, record.handler)
 
 
 def _service_type(row: InvocationRow) -> str:

@@ -214,7 +214,14 @@ def test_invocations_are_listed_and_shown(run: Run, runtime: MemoryRuntime) -> N
     )
     assert run("invocations", "show", OTHER_ID[:-1] + "0").exit_code == NOT_FOUND
     assert run("invocations", "show", "bad").exit_code == ANSWER_IS_ERROR
-    assert run("invocations", "list", "--status", "lost").exit_code == ANSWER_IS_ERROR
+    assert run("invocations", "list", "--status", "lost").exit_code == USAGE
+
+
+def test_the_ingress_in_place_of_the_admin_api_is_told(runtime: MemoryRuntime) -> None:
+    with background(runtime) as on:
+        result = CliRunner().invoke(main, ["services", "--url", on.gateway.ingress_url])
+    assert result.exit_code == ANSWER_IS_ERROR
+    assert f"{on.gateway.ingress_url} is the ingress of a server" in result.stderr
 
 
 @pytest.mark.parametrize("verb", ["cancel", "kill", "pause", "resume", "purge"])
@@ -222,7 +229,8 @@ def test_operations_report_each_invocation(run: Run, runtime: MemoryRuntime, ver
     runtime.operation_results[ID] = OpResult.ACCEPTED
     result = run("invocations", verb, ID)
     assert result.exit_code == OK
-    assert result.stdout.startswith(f"{ID} is ")
+    later = "hears of it where its handler next awaits" if verb == "cancel" else "is "
+    assert result.stdout.startswith(f"{ID} {later}")
     assert runtime.operations == [(ID, Op(verb))]
     result = run("invocations", verb, ID, OTHER_ID)
     assert result.exit_code == NOT_FOUND

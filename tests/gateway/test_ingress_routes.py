@@ -128,6 +128,20 @@ def test_a_wrong_shape_is_told_the_right_one(target: str, start: str) -> None:
     assert route.message.startswith(start)
 
 
+@pytest.mark.parametrize(
+    ("target", "end"),
+    [
+        ("/Greeter/greet/x", "; Greeter is a service, without keys: /Greeter/:handler,"),
+        ("/Counter/add", "; Counter is a virtual object: /Counter/:object-key/:handler,"),
+        ("/Flow/run", "; Flow is a workflow: /Flow/:workflow-key/:handler,"),
+    ],
+)
+def test_a_call_of_the_wrong_shape_is_told_the_shape_of_that_service(target: str, end: str) -> None:
+    route = parse(target, SERVICES)
+    assert isinstance(route, Refusal)
+    assert f"{end} or that with /send behind it" in route.message
+
+
 def test_an_unknown_service_comes_before_a_wrong_shape() -> None:
     for target in ("/Nope/a/b/c", "/restate/call/Nope", "/restate/invocation/Nope/a/b/attach"):
         route = parse(target, SERVICES)

@@ -310,7 +310,7 @@ def test_a_quarantined_invocation_is_paused_with_the_reason_and_can_be_resumed()
     m.quarantine(id, "poison")
     assert m.status(id) == Paused("poison")
     assert m.did(AbortAttempt) == [AbortAttempt(id)]
-    assert m.did(Report)[-1] == Report("error", id, "quarantined: poison")
+    assert m.did(Report)[-1] == Report("error", id, "quarantined: poison", "Counter/a/add", 1)
     m.operate(id, Op.RESUME)
     assert m.status(id) == RUNNING
 

@@ -88,7 +88,7 @@ def test_an_exhausted_policy_pauses_with_the_reason() -> None:
     m.burst(id, m.failed(message="boom"))
     reason = "2 attempts failed, the last one with: boom"
     assert m.status(id) == Paused(reason)
-    assert m.did(Report)[-1] == Report("warning", id, f"paused: {reason}")
+    assert m.did(Report)[-1] == Report("warning", id, f"paused: {reason}", "Greeter/greet", 2)
     m.commit()
     assert m.rows(keys.ACTIVE) == m.rows(keys.TIMER) == {}
 

@@ -18,7 +18,20 @@ from perdure.context import (
 )
 from perdure.hosting import Hosted
 from perdure.journal.attempt import Failed
-from perdure.journal.entries import Completion, Failure, Input, Outcome, Run, SetState, Sleep, Value
+from perdure.journal.entries import (
+    CANCEL_SIGNAL,
+    Completion,
+    Entry,
+    Failure,
+    Input,
+    Outcome,
+    Run,
+    SetState,
+    Signal,
+    Sleep,
+    Value,
+    Void,
+)
 from perdure.journal.errors import RetryableError, TerminalError
 from perdure.object import VirtualObject
 from perdure.service import Service
@@ -672,3 +685,56 @@ def test_hosted_on_its_own_closes_twice() -> None:
     hosted = Hosted([Target], threads=1)
     hosted.close()
     hosted.close()
+
+
+# ---- what nobody waited for -----------------------------------------------------------------------
+
+
+async def _forgets_a_sleep(ctx: ObjectContext) -> None:
+    ctx.sleep(timedelta(seconds=1), name="cool down")
+
+
+async def _forgets_a_call(ctx: ObjectContext) -> None:
+    ctx.service_call(answer, arg=1)
+    ctx.service_call(answer, arg=2)
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [(_forgets_a_sleep, "sleep 'cool down'"), (_forgets_a_call, "Target/answer")],
+)
+def test_a_forgotten_await_is_told_in_the_log(
+    body: Body, named: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, end = end_of(body, callees={"Target/answer": Value})
+    assert isinstance(end, Value)
+    expected = f"Probe/go ended without awaiting {named}: did you forget `await`?"
+    assert [each.getMessage() for each in caplog.records] == [expected]
+
+
+async def _races(ctx: ObjectContext) -> None:
+    await select(answer=ctx.service_call(answer, arg=1), late=ctx.sleep(timedelta(seconds=9)))
+
+
+async def _asks_for_the_id_only(ctx: ObjectContext) -> str:
+    return await ctx.service_call(answer, arg=1).invocation_id()
+
+
+async def _catches_a_cancellation(ctx: ObjectContext) -> None:
+    with pytest.raises(TerminalError, match="cancelled"):
+        await ctx.sleep(timedelta(seconds=9))
+
+
+CANCELLED = (Input((), b""), Signal(CANCEL_SIGNAL, Void()))
+
+
+@pytest.mark.parametrize(
+    ("body", "entries"),
+    [(_races, ()), (_asks_for_the_id_only, ()), (_catches_a_cancellation, CANCELLED)],
+)
+def test_what_was_waited_for_in_some_way_is_not_forgotten(
+    body: Body, entries: tuple[Entry, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    _, end = end_of(body, callees={"Target/answer": Value}, entries=entries)
+    assert isinstance(end, Value)
+    assert not caplog.records

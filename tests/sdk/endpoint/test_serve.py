@@ -64,7 +64,7 @@ def test_a_port_that_is_taken_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = refused(COUNTER, "--port", str(port))
-    assert done.returncode == 1
+    assert done.returncode == 2  # as `perdure up` does
     assert f"127.0.0.1:{port} is already in use" in done.stderr
     assert "--port" in done.stderr
 
