@@ -96,6 +96,8 @@ async def _serve(
     if lifeline is not None:
         loop.add_reader(lifeline, stopping.set)
     server.check_addresses(settings)
+    if listeners is None:
+        listeners = server.listen(settings)  # a port that is taken leaves no data behind
     registrar = remote.registrar(clock_of(loop).now_ms, os.urandom, Registrar)
 
     async def prepare(engine: Engine) -> None:
@@ -125,7 +127,7 @@ async def _serve_until(
     settings: Settings,
     system: System,
     registrar: Registrar,
-    listeners: server.Listeners | None,
+    listeners: server.Listeners,
     versions: Versions | None,
 ) -> None:
     slow = SlowHandlers(settings.engine.slow_handler_warning_ms / 1000)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from perdure.journal.store import Store
 
 T = TypeVar("T")
-Services: TypeAlias = App | Iterable[Definition | App]
+Services: TypeAlias = App | Definition | Iterable[Definition | App]
 OpenStore: TypeAlias = "Callable[[], Awaitable[Store]]"
 Prepare: TypeAlias = "Callable[[Engine], Awaitable[None]]"
 
@@ -170,7 +170,7 @@ class System(RestateClient):
     def _target(self, service: str, handler: str, key: str | None) -> Handler:
         found = self.engine.services().get(service)
         if found is None:
-            known = ", ".join(sorted(self.engine.services()))
+            known = ", ".join(sorted(self.engine.services())) or "none at all"
             raise HttpError(404, f"service '{service}' not found; this system has: {known}")
         target = found.handlers.get(handler)
         if target is None:
@@ -241,7 +241,7 @@ class System(RestateClient):
 
 def flatten(services: Services) -> tuple[list[Definition], Codec | None]:
     """The definitions in apps and services, and the apps' codec. Raises UsageError for anything else."""
-    apps = [services] if isinstance(services, App) else list(services)
+    apps = [services] if isinstance(services, (App, Definition)) else list(services)
     definitions: list[Definition] = []
     codec: Codec | None = None
     for each in apps:

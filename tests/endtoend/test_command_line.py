@@ -197,8 +197,8 @@ def test_operations_on_what_is_not_there_say_so(cli: Perdure, verb: str) -> None
 
 def test_a_list_with_a_wrong_filter_is_refused(cli: Perdure) -> None:
     done = cli("invocations", "list", "--status", "nonsense")
-    assert done.code == 1
-    assert "must be one of" in done.stderr
+    assert done.code == 2
+    assert "is not one of" in done.stderr
     assert cli("invocations", "list", "--limit", "0").code == 2
 
 

@@ -132,12 +132,15 @@ def test_a_bad_setting_is_named_with_its_origin(
     _refused(done, USAGE, *told)
 
 
-def test_a_port_in_use_is_told_with_a_way_out(perdure: Perdure, tmp_path: Path) -> None:
+def test_a_port_in_use_is_told_with_a_way_out_and_leaves_nothing(
+    perdure: Perdure, tmp_path: Path
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         for flag, other in (("--ingress", "--admin"), ("--admin", "--ingress")):
             done = perdure("up", PROGRAM, "--data", "data", flag, address, other, "127.0.0.1:0")
             _refused(done, USAGE, f"{address} is already in use", flag)
+    assert not (tmp_path / "data").exists()
 
 
 # ---- the data directory -----------------------------------------------------------------------------

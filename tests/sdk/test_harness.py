@@ -98,6 +98,11 @@ def test_retries_can_be_disabled() -> None:
         assert client.post("/Flaky/fail_once").json() == 2
 
 
+def test_one_service_may_come_without_a_list() -> None:
+    with perdure.test_harness(counter) as harness, harness.ingress_client() as client:
+        assert client.post("/Counter/a/add", json=1).json() == 1
+
+
 def test_wrong_services_are_told_by_start() -> None:
     with pytest.raises(perdure.UsageError, match="expected Service"):
         perdure.test_harness(["nonsense"]).start()  # type: ignore[list-item]
