@@ -317,6 +317,8 @@ def finish(turn: Turn, id: bytes, invocation: Invocation, result: Outcome) -> No
         status = Completed(result, now_ms, expires_at_ms)
         turn.put(id, replace(invocation, status=status, waiters=(), modified_at_ms=now_ms))
         turn.rows[keys.expiry(expires_at_ms, ExpiryKind.INVOCATION, id)] = b""
+        if invocation.completion_retention_ms == 0:
+            _forget_data(turn, invocation)
         journal_ms = invocation.journal_retention_ms
         if journal_ms == 0:
             forget_journal(turn, id)
@@ -324,7 +326,8 @@ def finish(turn: Turn, id: bytes, invocation: Invocation, result: Outcome) -> No
             turn.rows[keys.expiry(now_ms + journal_ms, ExpiryKind.JOURNAL, id)] = b""
     else:
         forget_journal(turn, id)
-        _forget(turn, id, invocation)
+        _forget_data(turn, invocation)
+        turn.put(id, None)
     _leave(turn, id, invocation, result)
 
 
@@ -395,7 +398,9 @@ def purge(turn: Turn, id: bytes, invocation: Invocation) -> None:
     if 0 < journal_ms < max(invocation.completion_retention_ms, invocation.keep_ms):
         due_ms = status.completed_at_ms + journal_ms
         turn.rows[keys.expiry(due_ms, ExpiryKind.JOURNAL, id)] = None
-    _forget(turn, id, invocation)
+    if not invocation.is_forgotten:  # else they went before, and what is there now is newer
+        _forget_data(turn, invocation)
+    turn.put(id, None)
 
 
 def forget_journal(turn: Turn, id: bytes) -> None:
@@ -408,9 +413,8 @@ def forget_journal(turn: Turn, id: bytes) -> None:
     turn.forget_journal(id)
 
 
-def _forget(turn: Turn, id: bytes, invocation: Invocation) -> None:
+def _forget_data(turn: Turn, invocation: Invocation) -> None:
     """A workflow's state and promises go with its run."""
-    turn.put(id, None)
     if invocation.type is HandlerType.WORKFLOW:
         address = invocation.address
         for name in turn.state(address):

@@ -27,7 +27,9 @@ def invoke(turn: Turn, sender: bytes, id: bytes, record: Invocation, input: Inpu
 
 def invoke_here(turn: Turn, id: bytes, record: Invocation, input: Input) -> None:
     existing = turn.invocation(id)
-    if existing is None:
+    if existing is None or existing.is_forgotten:
+        if existing is not None:
+            invocation.purge(turn, id, existing)
         return invocation.begin(turn, id, record, input)
     for waiter in record.waiters:
         if existing.type is HandlerType.WORKFLOW:

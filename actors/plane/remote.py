@@ -32,7 +32,6 @@ from perdure.journal.requests import (
 )
 from perdure.journal.schedules_records import Schedule, Spec
 from perdure.journal.schedules_requests import Stored
-from perdure.journal.schema import HandlerType
 
 
 class RemotePartition(Caller):
@@ -68,8 +67,6 @@ class RemotePartition(Caller):
 
     def _call(self, id: bytes, invoke: Invoke, is_fresh: bool, waits: bool) -> Call:
         handler = invoke.handler
-        named = invoke.idempotency_key is not None or handler.type is HandlerType.WORKFLOW
-        is_random = is_fresh or (invoke.id is not None and not named)
         return Call(
             self.next_number(),
             waits,
@@ -81,7 +78,7 @@ class RemotePartition(Caller):
             invoke.headers,
             invoke.idempotency_key,
             is_fresh,
-            self._keep_ms if is_random else 0,
+            self._keep_ms,
             invoke.delay_ms,
             invoke.scope,
             invoke.limit_key,

@@ -1,16 +1,18 @@
 """How long results and journals stay, and that nothing else does. Ingress 5.3, reliability P18."""
 
+from typing import Any
+
 import pytest
 
 from perdure.journal import keys
-from perdure.journal.entries import Failure, Sleep, Value
+from perdure.journal.entries import CompletePromise, Failure, Input, Sleep, Value
 from perdure.journal.events import Complete, Expired
 from perdure.journal.invocation import retentions_ms
 from perdure.journal.keys import ExpiryKind
-from perdure.journal.records import Completed
+from perdure.journal.records import RUNNING, Completed
 from perdure.journal.requests import Op
 from perdure.journal.schema import Handler, HandlerType
-from tests.journal.machine import ADD, BRIEF, DAY_MS, GREET, NOW_MS, RUN, Machine, handler
+from tests.journal.machine import ADD, APPROVE, BRIEF, DAY_MS, GREET, NOW_MS, RUN, Machine, handler
 
 OBJECT, WORKFLOW, SHARED = HandlerType.EXCLUSIVE, HandlerType.WORKFLOW, HandlerType.SHARED
 TIMES = {
@@ -170,3 +172,52 @@ def test_failures_are_kept_like_any_result() -> None:
     status = m.status(id)
     assert type(status) is Completed
     assert status.result == Failure(400, "no")
+
+
+# ---- kept for the one who may ask again -----------------------------------------------------------
+
+KEPT: dict[str, Any] = {"keep_ms": 1_000, "waits": True}
+YES = Value(b"true")
+
+
+def test_without_retention_only_the_same_request_finds_its_end() -> None:
+    target = handler("Counter", "add", OBJECT, idempotency_retention_ms=0)
+    m = Machine(target)
+    first = m.request(target, "a", idempotency_key="k", seed=1, **KEPT)
+    m.end(first, b"1")
+    assert m.request(target, "a", idempotency_key="k", seed=1, **KEPT) == first
+    assert m.replies() == [m.record(first)]  # sent again
+    m.attach(first)
+    assert m.replies() == [None]
+    assert m.request(target, "a", idempotency_key="k", seed=2, body=b"new", **KEPT) == first
+    assert m.journal(first) == [Input((), b"new")]
+    m.end(first, b"2")
+    m.pass_ms(1_000)
+    m.expire()
+    assert m.find(first) is None
+    assert m.rows(keys.EXPIRY) == {}
+
+
+def test_a_handlers_call_takes_the_place_of_what_is_only_kept() -> None:
+    target = handler("Counter", "add", OBJECT, idempotency_retention_ms=0)
+    m = Machine(target, GREET)
+    kept = m.request(target, "a", idempotency_key="k", **KEPT)
+    m.end(kept, b"1")
+    caller = m.request(GREET)
+    m.burst(caller, m.call(target, "a", idempotency_key="k", parameter=b"again"))
+    assert m.journal(kept) == [Input((), b"again")]
+    assert m.status(kept) == RUNNING
+
+
+def test_a_run_that_is_only_kept_has_no_state_and_harms_no_later_promise() -> None:
+    brief = handler("Flow", "run", WORKFLOW, workflow_retention_ms=0)
+    m = Machine(brief, APPROVE)
+    run = m.request(brief, "w", **KEPT)
+    m.burst(run, CompletePromise(1, "early", YES), m.set("n", b"1"), *m.ending())
+    assert m.rows(keys.STATE) == m.rows(keys.PROMISE) == {}
+    assert m.find(run) is not None
+    m.burst(m.request(APPROVE, "w"), CompletePromise(1, "next", YES), *m.ending())
+    m.pass_ms(1_000)
+    m.expire()
+    assert m.find(run) is None
+    assert len(m.rows(keys.PROMISE)) == 1
