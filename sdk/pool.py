@@ -1,36 +1,65 @@
-"""Threads for plain run closures. A run is the unit of durable work, so its way to a thread and back is
-kept short: one queue there, one wake-up of the loop for all results that are ready.
+"""Threads for user code that is plain functions, and the pool of plain run closures.
 
-``concurrent.futures`` does the same for about 40 µs a closure more (docs/performance.md); nothing else
-here uses it. Threads start when there is more work than idle threads, up to ``size``.
+A run is the unit of durable work, so its way to a thread and back is kept short: one queue there, one
+wake-up of the loop for all results that are ready. ``concurrent.futures`` does the same for about 40 µs
+a closure more, and waits at exit for threads that are stuck (decision 0006).
 """
 
 import threading
 from asyncio import AbstractEventLoop, get_running_loop
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 Done: TypeAlias = Callable[[Any, BaseException | None], None]
-_Job: TypeAlias = tuple[Callable[[], Any], Done]
 _Result: TypeAlias = tuple[Done, Any, BaseException | None]
+
+
+class DaemonThreads:
+    """Up to ``size`` threads that do ``work`` for each job, in order; ``work`` must not raise.
+
+    They start when there is more to do than threads, and they are daemons: one that is stuck in a user's
+    code does not keep the process.
+    """
+
+    def __init__(self, size: int, name: str, work: Callable[..., None]) -> None:
+        self._size, self._name, self._work = size, name, work
+        self._jobs: SimpleQueue[tuple[Any, ...] | None] = SimpleQueue()
+        self._count = 0
+
+    def submit(self, job: tuple[Any, ...], busy_count: int) -> None:
+        """``job``: the arguments of ``work``. ``busy_count``: jobs that are not done, with this one."""
+        if busy_count > self._count < self._size:
+            self._count += 1
+            name = f"{self._name}-{self._count}"
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+        self._jobs.put(job)
+
+    def close(self) -> None:
+        """Let the threads end when they are through; what has not begun is dropped."""
+        while not self._jobs.empty():
+            self._jobs.get()
+        for _ in range(self._count):
+            self._jobs.put(None)
+
+    def _serve(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            self._work(*job)
+            del job  # keep nothing alive while waiting
 
 
 class ClosurePool:
     """Runs closures in at most ``size`` threads; further ones wait their turn.
 
-    ``submit`` is called on the loop; ``done(value, error)`` is, too. Threads are daemons: one that is
-    stuck in a user's closure does not keep the process.
+    ``submit`` is called on the loop; ``done(value, error)`` is, too.
     """
 
     def __init__(self, size: int) -> None:
         self._loop: AbstractEventLoop | None = None  # the one that submits
-        self._size = size
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads = DaemonThreads(size, "perdure-run", self._carry_out)
         self._results: deque[_Result] = deque()
-        self._thread_count = 0
         self._busy_count = 0
         self._wake_up_sent = False
         self._work: AbstractContextManager[None] | None = None
@@ -40,40 +69,28 @@ class ClosurePool:
             self._loop = get_running_loop()
             self._begin()
         self._busy_count += 1
-        if self._busy_count > self._thread_count < self._size:
-            self._thread_count += 1
-            name = f"perdure-run-{self._thread_count}"
-            threading.Thread(target=self._serve, name=name, daemon=True).start()
-        self._jobs.put((closure, done))
+        self._threads.submit((closure, done), self._busy_count)
 
     def close(self) -> None:
         """Let the threads end when they are through; what has not begun is dropped."""
-        while not self._jobs.empty():
-            self._jobs.get()
-        for _ in range(self._thread_count):
-            self._jobs.put(None)
+        self._threads.close()
         if self._busy_count:
             self._busy_count = 0
             self._end()
 
     # ---- on the threads
 
-    def _serve(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            closure, done = job
-            try:
-                result: _Result = (done, closure(), None)
-            except BaseException as error:
-                result = (done, None, error)
-            self._results.append(result)
-            del job, closure, done, result  # keep nothing alive while waiting
-            if not self._wake_up_sent:
-                self._wake_up_sent = True
-                assert self._loop is not None
-                try:
-                    self._loop.call_soon_threadsafe(self._deliver)
-                except RuntimeError:  # the loop is closed; nobody waits any more
-                    return
+    def _carry_out(self, closure: Callable[[], Any], done: Done) -> None:
+        try:
+            result: _Result = (done, closure(), None)
+        except BaseException as error:
+            result = (done, None, error)
+        self._results.append(result)
+        if not self._wake_up_sent:
+            self._wake_up_sent = True
+            assert self._loop is not None
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._deliver)
 
     # ---- on the loop
 

@@ -9,8 +9,8 @@ import contextvars
 import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from functools import partial
 from threading import get_ident
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from perdure.handles import RestateDurableFuture
 from perdure.journal import mismatch
 from perdure.journal.attempt import Failed
 from perdure.journal.errors import UsageError
+from perdure.pool import DaemonThreads
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ class HandlerThreads:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._pool = ThreadPoolExecutor(size, thread_name_prefix="perdure-handler")
+        self._threads = DaemonThreads(size, "perdure-handler", self._carry_out)
         self._busy: dict[BlockingAttempt, None] = {}
         self._queue: deque[asyncio.Future[None]] = deque()
 
@@ -57,26 +58,36 @@ class HandlerThreads:
                     self._next()  # the turn had come just now
                 raise
         self._busy[attempt] = None
-
-        def in_thread() -> T:
-            try:
-                return work()
-            finally:
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(self._freed, attempt)
-
-        return await loop.run_in_executor(self._pool, in_thread)
+        ended: asyncio.Future[T] = loop.create_future()
+        self._threads.submit((attempt, work, ended), len(self._busy))
+        with getattr(loop, "outside_work", nullcontext)():
+            return await ended
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
+
+    def _carry_out(
+        self, attempt: "BlockingAttempt", work: Callable[[], T], ended: asyncio.Future[T]
+    ) -> None:
+        """In a thread."""
+        try:
+            end = partial(ended.set_result, work())
+        except BaseException as error:
+            end = partial(ended.set_exception, _fit_for_a_future(error))
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            attempt.loop.call_soon_threadsafe(self._freed, attempt, ended, end)
 
     def _make_room(self) -> None:
         for each in self._busy:
             if each.suspend_if_idle():
                 return
 
-    def _freed(self, attempt: "BlockingAttempt") -> None:
+    def _freed(
+        self, attempt: "BlockingAttempt", ended: asyncio.Future[Any], end: Callable[[], None]
+    ) -> None:
         self._busy.pop(attempt, None)
+        if not ended.done():  # else nobody waits any more
+            end()
         self._next()
 
     def _next(self) -> None:
@@ -173,6 +184,15 @@ class BlockingAttempt(HandlerAttempt):
     def _emit_late(self, frames: tuple[Any, ...]) -> None:
         if self.closed is None:
             self.sink.emit(frames)
+
+
+def _fit_for_a_future(error: BaseException) -> BaseException:
+    """A future takes no StopIteration; a coroutine that raises one becomes the same error."""
+    if not isinstance(error, StopIteration):
+        return error
+    fit = RuntimeError("the handler raised StopIteration")
+    fit.__cause__ = error
+    return fit
 
 
 async def _value_of(future: RestateDurableFuture[T]) -> T:

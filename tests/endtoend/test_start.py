@@ -320,3 +320,30 @@ def test_logs_are_json_lines_where_asked_for(nursery: Nursery, tmp_path: Path) -
             time.sleep(0.02)
         for line in server.log().splitlines():
             assert line.startswith("{"), line
+
+
+# ---- the end ----------------------------------------------------------------------------------------
+
+STUCK = """
+import threading, perdure
+
+stuck = perdure.Service("Stuck")
+
+
+@stuck.handler()
+def for_ever(ctx: perdure.BlockingContext) -> None:
+    print("begun", flush=True)
+    threading.Event().wait()
+"""
+
+
+def test_a_plain_handler_that_never_ends_does_not_keep_the_server(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    program = tmp_path / "stuck.py"
+    program.write_text(STUCK)
+    with Server(tmp_path / "data", program, launch=nursery.launch) as server:
+        url = f"{server.ingress_url}/Stuck/for_ever/send"
+        assert httpx.post(url, trust_env=False).status_code == 202
+        server.await_said("begun")
+        assert server.stop() == 0

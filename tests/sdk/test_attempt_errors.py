@@ -738,3 +738,12 @@ def test_what_was_waited_for_in_some_way_is_not_forgotten(
     _, end = end_of(body, callees={"Target/answer": Value}, entries=entries)
     assert isinstance(end, Value)
     assert not caplog.records
+
+
+def test_a_stop_iteration_fails_the_attempt_of_a_plain_function_as_of_a_coroutine() -> None:
+    def body(ctx: Any) -> int:
+        return next(iter([]))
+
+    failed = failed_of(body)  # type: ignore[arg-type]
+    assert failed.message == "RuntimeError('the handler raised StopIteration')"
+    assert "return next(iter([]))" in failed.stacktrace
