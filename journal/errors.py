@@ -32,7 +32,11 @@ class TerminalError(Exception):
 
 
 class RetryableError(Exception):
-    """The attempt failed and is retried, after ``retry_after`` where given, else by the policy."""
+    """The attempt failed and is retried, by the policy, or after ``retry_after``.
+
+    An attempt with ``retry_after`` does not count against the policy's ``max_attempts``, as behind the
+    official server; in a closure with a policy of its own it does.
+    """
 
     def __init__(
         self, message: str, status_code: int = 500, retry_after: timedelta | None = None

@@ -9,15 +9,20 @@ from typing import Any
 
 from perdure.journal import ids
 from perdure.journal.errors import BadId, UsageError
-from perdure.serde import DefaultSerde, Serde
+from perdure.serde import BytesSerde, DefaultSerde, Serde
 
 _SCOPE = re.compile(r"[a-zA-Z0-9_.-]{1,36}\Z")
 _LIMIT_KEY = re.compile(r"[a-zA-Z0-9_.-]{1,36}(/[a-zA-Z0-9_.-]{1,36})?\Z")
 _MILLISECOND = timedelta(milliseconds=1)
 
 
+BYTES = BytesSerde()
+
+
 def pick_serde(serde: Serde[Any], type_hint: Any) -> Serde[Any]:
-    """``serde`` as given, or the one for the hint."""
+    """``serde`` as given, or the one for the hint; None: bytes as they are."""
+    if serde is None:
+        return BYTES
     if type_hint is None or type(serde) is not DefaultSerde:
         return serde
     return serde.with_maybe_type(type_hint)

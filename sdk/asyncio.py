@@ -27,7 +27,7 @@ async def gather(*futures: RestateDurableFuture[Any]) -> list[RestateDurableFutu
     if not futures:
         return []
     attempt, durable = checked(futures)
-    missing = {each.handle for each in durable if not each.is_completed}
+    missing = {each.handle for each in durable if not each.is_completed()}
     if missing:
         await wait_for(attempt, missing, True)
     return list(futures)
@@ -67,9 +67,9 @@ async def as_completed(
     attempt, durable = checked(futures)
     replay = attempt.replay
     waiting: dict[Handle, list[DurableFuture[Any]]] = {}
-    completed = [each for each in durable if each.is_completed]
+    completed = [each for each in durable if each.is_completed()]
     for each in durable:
-        if not each.is_completed:
+        if not each.is_completed():
             waiting.setdefault(each.handle, []).append(each)
     order = {handle: index for index, handle in enumerate(waiting)}
     while True:
@@ -89,7 +89,7 @@ async def as_completed(
 
 def _withdraw_taken(waiting: dict[Handle, list[DurableFuture[T]]]) -> list[DurableFuture[T]]:
     """Take out the futures whose result somebody took meanwhile."""
-    taken = [handle for handle, each in waiting.items() if each[0].is_completed]
+    taken = [handle for handle, each in waiting.items() if each[0].is_completed()]
     return [each for handle in taken for each in waiting.pop(handle)]
 
 
@@ -108,12 +108,12 @@ async def wait_completed(
     if not futures:
         return [], []
     attempt, durable = checked(futures)
-    if not any(each.is_completed for each in durable):
+    if not any(each.is_completed() for each in durable):
         await wait_for(attempt, {each.handle for each in durable}, False)
     completed: list[RestateDurableFuture[Any]] = []
     waiting: list[RestateDurableFuture[Any]] = []
     for each in durable:
-        (completed if each.is_completed else waiting).append(each)
+        (completed if each.is_completed() else waiting).append(each)
     return completed, waiting
 
 

@@ -67,6 +67,7 @@ class HandlerAttempt(AttemptCore):
             for manager in managers:
                 await stack.enter_async_context(manager())
             return await self._call_function()
+        raise RuntimeError("a context manager of the handler swallowed its exception")
 
     async def _call_function(self) -> bytes:
         handler = self.handler

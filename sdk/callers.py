@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from perdure import outbound
-from perdure.arguments import Extras, check_scope
+from perdure.arguments import BYTES, Extras, check_scope
 from perdure.calling import Calls
 from perdure.context import ScopedContext
 from perdure.futures import CallFuture, Sent
@@ -89,9 +89,7 @@ class Caller(Calls):
         attempt.check()
         extras = Extras(idempotency_key, headers, scope, limit_key)
         parameter = outbound.generic_argument(attempt, service, handler, arg)
-        return outbound.issue_call(
-            attempt, service, handler, key or "", parameter, outbound.BYTES, extras
-        )
+        return outbound.issue_call(attempt, service, handler, key or "", parameter, BYTES, extras)
 
     def generic_send(
         self,

@@ -10,7 +10,18 @@ import math
 import sys
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from types import UnionType
+from typing import (
+    Any,
+    Literal,
+    NotRequired,
+    Required,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 import msgspec
 
@@ -96,8 +107,11 @@ class _NoTypedForm(Exception):
 
 
 def _decode_hook(hint: type, value: Any) -> Any:
-    if isinstance(value, hint):
-        return value
+    try:
+        if isinstance(value, hint):
+            return value
+    except TypeError:  # such as Iterable[int], or a class with parameters
+        pass
     raise _NoTypedForm(hint)
 
 
@@ -126,9 +140,42 @@ def _decoder_for(hint: Any) -> Decode:
     if mentions_pydantic(hint):
         return _type_adapter(hint).validate_json  # type: ignore[no-any-return]
     try:
-        return _typed(hint)
+        typed = _typed(hint)
     except (TypeError, msgspec.MsgspecError):
         return decode_json  # for example a union of two dataclasses
+    return _checked(typed) if mentions_typed_dict(hint) and is_json(hint) else typed
+
+
+def _checked(typed: Decode) -> Decode:
+    """What the text says, if it fits: of a TypedDict the keys as well that it does not declare."""
+
+    def decode_checked(text: bytes) -> Any:
+        typed(text)
+        return decode_json(text)
+
+    return decode_checked
+
+
+_JSON_TYPES = (Any, object, None, type(None), bool, int, float, str, list, dict)
+_JSON_ORIGINS = (list, dict, Union, UnionType, Literal, Required, NotRequired)
+
+
+def is_json(hint: Any) -> bool:
+    """Whether its values are those that JSON has: dicts with text keys, lists, scalars."""
+    if is_typeddict(hint):
+        return all(map(is_json, get_type_hints(hint).values()))
+    origin = get_origin(hint)
+    if origin is None:
+        return hint in _JSON_TYPES
+    arguments = get_args(hint)
+    if origin is dict and arguments[0] is not str:
+        return False
+    return origin is Literal or (origin in _JSON_ORIGINS and all(map(is_json, arguments)))
+
+
+def mentions_typed_dict(hint: Any) -> bool:
+    """Whether a TypedDict is ``hint``, or among its arguments at any depth."""
+    return is_typeddict(hint) or any(map(mentions_typed_dict, get_args(hint)))
 
 
 def decoder_for(hint: Any) -> Decode:

@@ -4,18 +4,49 @@ Users meet the three subclasses, whose signatures say which options each of them
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Generic, Literal, TypeVar
 
 from perdure.handler import Handler, HandlerIO, HandlerKind, ServiceTag, register
 from perdure.journal.errors import UsageError
 from perdure.options import ContextManagers, HandlerOptions, check_options, check_service_name
+from perdure.retry_policy import InvocationRetryPolicy
 from perdure.serde import Serde
 
 T = TypeVar("T")
 
 
+class _Option(Generic[T]):
+    """One of the options, as an attribute that may be set later, as in the official SDK."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, definition: "Definition", owner: type) -> T | None:
+        value: T | None = getattr(definition.options, self._name)
+        return value
+
+    def __set__(self, definition: "Definition", value: T | None) -> None:
+        change: dict[str, Any] = {self._name: value}
+        options = replace(definition.options, **change)
+        tag = definition.service_tag
+        check_options(f"{tag.kind} {tag.name}", options)
+        definition.options = options
+
+
 class Definition:
     """A named group of handlers. ``handlers`` is in order of declaration."""
+
+    inactivity_timeout = _Option[timedelta]()
+    abort_timeout = _Option[timedelta]()
+    journal_retention = _Option[timedelta]()
+    idempotency_retention = _Option[timedelta]()
+    ingress_private = _Option[bool]()
+    invocation_retry_policy = _Option[InvocationRetryPolicy]()
+    context_managers = _Option[ContextManagers]()
+    enable_lazy_state = _Option[bool]()
+    state_preload = _Option[bool | list[str]]()
 
     def __init__(
         self,

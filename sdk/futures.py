@@ -89,7 +89,6 @@ class DurableFuture(RestateDurableFuture[T]):
 
     # ---- for the combinators --------------------------------------------------------------------
 
-    @property
     def is_completed(self) -> bool:
         """Whether an await has come across the result. False negatives are impossible in order."""
         return self._result is not None or self._attempt.replay.has(self.handle)

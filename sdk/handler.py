@@ -222,6 +222,10 @@ def _signature(fn: Callable[..., Any], where: str) -> tuple[list[inspect.Paramet
         for each in signature.parameters.values()
         if each.kind is not each.KEYWORD_ONLY or each.default is each.empty
     ]
+    if any(each.kind is each.VAR_POSITIONAL for each in signature.parameters.values()):
+        # a wrapper around a handler; how many it names is how many it is given, as in the official SDK
+        names = ("context", "argument")[: len(signature.parameters)]
+        parameters = [inspect.Parameter(each, inspect.Parameter.POSITIONAL_ONLY) for each in names]
     if not parameters:
         raise ValueError(f"Handler must have at least one parameter: {where} has no context")
     for each in parameters:

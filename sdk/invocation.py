@@ -111,8 +111,14 @@ class InvocationContext(Caller, WorkflowContext, WorkflowSharedContext):
         )
 
     def key(self) -> str:
-        self._need_key("key")
-        return self._attempt.start.key
+        return self._attempt.start.key  # of a plain service: empty
+
+    def set_extension_data(self, key: str, value: Any) -> None:
+        """As in ``perdure.server_context``."""
+        self.extension_data[key] = value
+
+    def get_extension_data(self, key: str) -> Any:
+        return self.extension_data.get(key)
 
     def random(self) -> Random:
         if self._random is None:
@@ -145,7 +151,7 @@ class InvocationContext(Caller, WorkflowContext, WorkflowSharedContext):
             attempt.mismatched(e)
         if replay.recorded_count > 1:
             attempt.went_live()
-        if type_hint is not None:
+        if type_hint is not None or serde is not DEFAULT:
             serde = pick_serde(serde, type_hint)
         result: Result | None = None
         if value is None:
@@ -348,7 +354,7 @@ class InvocationContext(Caller, WorkflowContext, WorkflowSharedContext):
         need_text(name, "the name of a promise")
         if attempt.start.handler.service_type is not ServiceType.WORKFLOW:
             self._refuse("promise", "promises belong to workflows; use an awakeable or a signal")
-        return Promise(attempt, name, pick_serde(serde, type_hint))
+        return Promise(attempt, name, pick_serde(serde or DEFAULT, type_hint))
 
     # ---- refusals -------------------------------------------------------------------------------
 

@@ -7,17 +7,15 @@ handler, a missing or superfluous key.
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from perdure.arguments import Extras, millis
+from perdure.arguments import BYTES, Extras, millis
 from perdure.futures import CallFuture, Sent
 from perdure.handler import Handler, encode_argument, handler_from_callable
 from perdure.journal.entries import Call, OneWayCall
 from perdure.journal.errors import UsageError
-from perdure.serde import BytesSerde, Serde, write_value
+from perdure.serde import Serde, write_value
 
 if TYPE_CHECKING:
     from perdure.attempt_core import AttemptCore
-
-BYTES = BytesSerde()
 
 
 # ---- targets ------------------------------------------------------------------------------------

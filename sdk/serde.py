@@ -172,35 +172,43 @@ DEFAULT: DefaultSerde[Any] = DefaultSerde()
 # ---- reading and writing with blame -------------------------------------------------------------
 
 
+class UnreadableError(UsageError, ValueError):
+    """Bytes that do not fit: for programs that catch what their decoder would raise."""
+
+
+class UnwritableError(UsageError, TypeError, ValueError):
+    """A value that has no form: for programs that catch what their encoder would raise."""
+
+
 def write_value(serde: Serde[Any], value: Any, place: str, name: str = "") -> bytes:
     """Serialize; ``place`` and ``name`` say where in an error, as in "state" and "count".
 
-    Raises UsageError that names type, place and remedy; lets a TerminalError of the serde pass.
+    Raises UnwritableError that names type, place and remedy; lets a TerminalError of the serde pass.
     """
     try:
         buf = serde.serialize(value)
     except TerminalError:
         raise
     except Exception as e:
-        raise UsageError(_unserializable(serde, value, _where(place, name), e)) from e
+        raise UnwritableError(_unserializable(serde, value, _where(place, name), e)) from e
     if type(buf) is bytes:
         return buf
     if type(buf) in _BYTES:
         return bytes(buf)
-    raise UsageError(
+    raise UnwritableError(
         f"{type(serde).__qualname__}.serialize returned {type(buf).__qualname__} for "
         f"{_where(place, name)}; it must return bytes"
     )
 
 
 def read_value(serde: Serde[Any], buf: bytes, place: str, name: str = "") -> Any:
-    """Deserialize what was stored or answered. Raises UsageError that names place and type."""
+    """Deserialize what was stored or answered. Raises UnreadableError that names place and type."""
     try:
         return serde.deserialize(buf)
     except TerminalError:
         raise
     except Exception as e:
-        raise UsageError(
+        raise UnreadableError(
             f"cannot read {_where(place, name)} as {_expected(serde)}: {reason(e)}; the bytes begin "
             f"with {buf[:60]!r}. Give the type_hint or serde that it was written with."
         ) from e

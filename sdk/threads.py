@@ -154,7 +154,7 @@ class BlockingAttempt(HandlerAttempt):
                 f"got {type(future).__qualname__} instead of a future: pass what a method of"
                 " ctx.start returned"
             )
-        if self.codec is None and future.is_completed:
+        if self.codec is None and future.is_completed():
             try:
                 next(future.__await__())
             except StopIteration as e:

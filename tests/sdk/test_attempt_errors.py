@@ -1,13 +1,16 @@
 """How attempts end badly: user errors, mismatches, run retries, and slips of the programmer."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from perdure import server_context
 from perdure.asyncio import as_completed, gather, select, wait_completed
 from perdure.context import (
     Context,
@@ -290,16 +293,11 @@ async def read_state(ctx: Any) -> None:
     await ctx.get("x")
 
 
-async def read_key(ctx: Any) -> None:
-    ctx.key()
-
-
 @pytest.mark.parametrize(
     ("body", "kind", "text"),
     [
         (write_state, "shared", "shared handler"),
         (read_state, "service", "plain service"),
-        (read_key, "service", "plain service"),
     ],
 )
 def test_what_a_kind_of_handler_may_not_do_is_refused(body: Body, kind: str, text: str) -> None:
@@ -747,3 +745,65 @@ def test_a_stop_iteration_fails_the_attempt_of_a_plain_function_as_of_a_coroutin
     failed = failed_of(body)  # type: ignore[arg-type]
     assert failed.message == "RuntimeError('the handler raised StopIteration')"
     assert "return next(iter([]))" in failed.stacktrace
+
+
+def test_an_exception_that_a_context_manager_swallows_fails_the_attempt() -> None:
+    @asynccontextmanager
+    async def swallow() -> AsyncIterator[None]:
+        with contextlib.suppress(ValueError):
+            yield
+
+    async def body(ctx: ObjectContext) -> str:
+        raise ValueError("swallowed")
+
+    service = Service("Probe")
+    service.handler(name="go", invocation_context_managers=[swallow])(body)
+
+    async def run() -> Failed:
+        lab = Lab([service], "Probe/go")
+        lab.retries = False
+        lab.start()
+        assert lab.over is not None
+        await asyncio.wait_for(lab.over, 5)
+        lab.hosted.close()
+        return lab.failures[0]
+
+    assert "a context manager of the handler swallowed its exception" in asyncio.run(run()).message
+
+
+# ---- what the official context has ------------------------------------------------------------------
+
+
+async def _looks_ahead(ctx: Any) -> list[Any]:
+    future = ctx.run("one", lambda: 1)
+    before = future.is_completed()
+    await future
+    return [before, future.is_completed()]
+
+
+async def _keeps_extension_data(ctx: Any) -> Any:
+    ctx.set_extension_data("k", 1)
+    server_context.set_extension_data(ctx, "l", 2)
+    return [server_context.get_extension_data(ctx, "k"), ctx.get_extension_data("l")]
+
+
+async def _reads_raw(ctx: Any) -> str:
+    ctx.set("n", {"a": 1})
+    return str(await ctx.get("n", serde=None))
+
+
+async def _asks_for_a_key(ctx: Any) -> Any:
+    return ctx.key()
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "value"),
+    [
+        (_looks_ahead, "exclusive", b"[false,true]"),
+        (_keeps_extension_data, "exclusive", b"[1,2]"),
+        (_reads_raw, "exclusive", b'"b\'{\\"a\\":1}\'"'),
+        (_asks_for_a_key, "service", b'""'),
+    ],
+)
+def test_a_context_has_what_the_official_one_has(body: Body, kind: str, value: bytes) -> None:
+    assert end_of(body, kind=kind)[1] == Value(value)

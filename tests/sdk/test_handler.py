@@ -9,6 +9,7 @@ import pytest
 
 import perdure
 from perdure import Context, InvocationRetryPolicy, ObjectContext, UsageError
+from perdure.describe import describe
 from perdure.handler import (
     decode_input,
     encode_argument,
@@ -98,7 +99,7 @@ async def no_context() -> None: ...
 async def three(ctx: Context, a: int, b: int) -> None: ...
 async def method(self: Any, ctx: Context) -> None: ...
 async def keywords(ctx: Context, *, a: int) -> None: ...
-async def variadic(*args: Any) -> None: ...
+async def variadic(ctx: Context, **kwargs: Any) -> None: ...
 async def unresolved(ctx: Context, a: "Nope") -> None: ...  # type: ignore[name-defined]  # noqa: F821
 async def generator(ctx: Context) -> AsyncIterator[int]:
     yield 1
@@ -109,7 +110,7 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (three, UsageError, r"takes 3 parameters \(ctx, a, b\).*dataclass"),
     (method, UsageError, "is a method"),
     (keywords, UsageError, "parameter 'a' must be positional"),
-    (variadic, UsageError, "parameter 'args' must be positional"),
+    (variadic, UsageError, "parameter 'kwargs' must be positional"),
     (unresolved, UsageError, "annotation 'Nope' cannot be resolved"),
     (generator, UsageError, "is a generator"),
     (3, UsageError, "must be called before it decorates"),
@@ -314,3 +315,31 @@ def test_key_is_given_exactly_where_it_is_needed() -> None:
     service = _service()
     with pytest.raises(UsageError, match="which has no keys"):
         target_of(service.handler()(greet), "a")
+
+
+@pytest.mark.parametrize(
+    ("fn", "arity"),
+    [
+        (lambda *args: None, 1),
+        (lambda *args, **kwargs: None, 2),
+        (lambda ctx, *args: None, 2),
+        (lambda ctx, *args, **kwargs: None, 2),
+    ],
+    ids=["args", "args kwargs", "ctx args", "ctx args kwargs"],
+)
+def test_a_wrapper_is_given_as_much_as_by_the_official_sdk(fn: Any, arity: int) -> None:
+    service = _service()
+    service.handler("wrapped")(fn)
+    assert service.handlers["wrapped"].arity == arity
+
+
+def test_options_may_be_set_on_a_service_later_and_are_checked() -> None:
+    service = _service()
+    assert service.ingress_private is None
+    service.ingress_private = True
+    service.journal_retention = timedelta(hours=1)
+    assert describe(service).options.ingress_private is True
+    assert describe(service).options.journal_retention_ms == 3_600_000
+    with pytest.raises(UsageError, match="inactivity_timeout must be a timedelta"):
+        service.inactivity_timeout = 5  # type: ignore[assignment]
+    assert service.inactivity_timeout is None

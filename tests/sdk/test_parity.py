@@ -49,7 +49,7 @@ _SKIPPED_MODULE = {
     "ext": "integrations of third-party frameworks",
     "harness": "provided by `perdure.harness`, tested there; its classes start Docker containers",
     "server": "inside of serving",
-    "server_context": "inside of serving; its public names are in `extensions`",
+    "server_context": "inside of serving; what extensions use of it is in `perdure.server_context`",
     "server_types": "inside of serving: ASGI and Lambda types",
     "vm": "inside of serving: the binding of the native state machine",
 }

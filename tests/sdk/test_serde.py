@@ -7,7 +7,19 @@ import enum
 import json
 import math
 import uuid
-from typing import Annotated, Any, Generic, Literal, NamedTuple, Optional, TypedDict, TypeVar
+from collections.abc import Callable, Iterable
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    NotRequired,
+    Optional,
+    Protocol,
+    TypedDict,
+    TypeVar,
+)
 
 import msgspec
 import pydantic
@@ -63,6 +75,24 @@ class Color(enum.Enum):
 
 class Movie(TypedDict):
     title: str
+    year: NotRequired[int]
+
+
+class Shelf(TypedDict):
+    movies: list[Movie]
+    where: Literal["left", "right"]
+
+
+class Dated(TypedDict):
+    day: datetime.date
+
+
+class Bag(Generic[T]):
+    pass
+
+
+class OneOf(Protocol):
+    def pick(self) -> int: ...
 
 
 class Pair(NamedTuple):
@@ -291,3 +321,36 @@ def test_bytearray_and_memoryview_are_written_as_bytes() -> None:
     for value in (bytearray(b"ab"), memoryview(b"ab")):
         assert write_value(BytesSerde(), value, "x") == b"ab"
         assert write_value(DefaultSerde[Any](bytes), value, "x") == b"ab"
+
+
+# ---- hints of ported programs -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hint", [Movie, list[Movie], dict[str, Movie | None], Shelf])
+def test_a_typed_dict_keeps_the_keys_that_it_does_not_declare(hint: Any) -> None:
+    movie = {"title": "Alien", "year": 1979, "more": [1]}
+    values = {Movie: movie, list[Movie]: [movie], Shelf: {"movies": [movie], "where": "left"}}
+    value = values.get(hint, {"best": movie})
+    assert DefaultSerde[Any](hint).deserialize(json.dumps(value).encode()) == value
+
+
+def test_a_typed_dict_is_checked() -> None:
+    with pytest.raises(msgspec.ValidationError, match="year"):
+        DefaultSerde[Any](Movie).deserialize(b'{"title": "Alien", "year": "long ago"}')
+
+
+def test_a_typed_dict_with_more_than_json_is_converted() -> None:
+    found = DefaultSerde[Any](Dated).deserialize(b'{"day": "2026-01-02"}')
+    assert found == {"day": datetime.date(2026, 1, 2)}
+
+
+@pytest.mark.parametrize("hint", [Iterable[int], Callable[[], int], type[int], Bag[int], OneOf])
+def test_a_hint_of_something_abstract_reads_what_json_says(hint: Any) -> None:
+    assert DefaultSerde[Any](hint).deserialize(b"[1, 2]") == [1, 2]
+
+
+def test_errors_are_caught_by_the_names_of_what_a_serde_would_raise() -> None:
+    with pytest.raises(ValueError, match="cannot read state 'n' as int"):
+        read_value(DefaultSerde(int), b'"x"', "state", "n")
+    with pytest.raises(TypeError, match="cannot serialize state 'n'"):
+        write_value(DefaultSerde(), object(), "state", "n")
