@@ -5,15 +5,17 @@ Changes nothing. Readers outside see only what no crash can take back; long read
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import Container
 
-from perdure.actors.describe import describe, matches
+from perdure.actors.describe import describe
+from perdure.actors.newest import Newest, ids_range
 from perdure.actors.partition import Partition
 from perdure.journal import keys, records
 from perdure.journal.entries import Entry, decode_segment, segment_at_ms
 from perdure.journal.ids import parse_invocation_id
 from perdure.journal.records import Completed, Invocation
 from perdure.journal.requests import Filter, InvocationInfo, Journaled
+from perdure.journal.store import Store
 from perdure.journal.tables import Tables
 
 _SCAN_CHUNK = 1_000
@@ -64,15 +66,20 @@ class Looking(ABC):
         return dict((await self._durable()).tables.state((service, key)))
 
     async def invocations(self, filter: Filter) -> list[InvocationInfo]:
-        found: list[tuple[bytes, Invocation]] = []
-        async for id, record in self._iter_invocations():
-            if matches(record, filter) and not record.is_forgotten:
-                found.append((id, record))
-                if len(found) >= filter.limit:
-                    break
-        found.sort(key=lambda each: -each[1].created_at_ms)
+        """Those that are not over first, then the newest; reads every row, beside the loop."""
+        partition = await self._durable()
+        newest, pending = Newest(filter), dict(partition.tables.pending_invocations())
+        for id, record in pending.items():
+            if record is not None:
+                newest.add(id, record)
+        start, stop = ids_range(filter.key)
+        next_start: bytes | None = start
+        while next_start is not None:
+            next_start = await asyncio.to_thread(
+                _look_through, partition.store, next_start, stop, newest, pending
+            )
         awaiting = self._running().attempts.awaiting
-        return [describe(id, record, awaiting(id)) for id, record in found]
+        return [describe(id, record, awaiting(id)) for id, record in newest.found()]
 
     def unfinished(self) -> list[InvocationInfo]:
         """Every invocation that is not over, at once; for explanations in tests."""
@@ -86,19 +93,11 @@ class Looking(ABC):
             if record is not None and not isinstance(record.status, Completed)
         ]
 
-    async def _iter_invocations(self) -> AsyncIterator[tuple[bytes, Invocation]]:
-        """Every record once: those not on disk yet, then the rows, read beside the loop."""
-        partition = await self._durable()
-        pending = dict(partition.tables.pending_invocations())
-        for id, record in pending.items():
-            if record is not None:
-                yield id, record
-        start, stop = keys.INVOCATION, keys.JOURNAL
-        while True:
-            rows = await asyncio.to_thread(partition.store.scan, start, stop, _SCAN_CHUNK)
-            for key, value in rows:
-                if key[1:] not in pending:
-                    yield key[1:], records.decode_invocation(value)
-            if len(rows) < _SCAN_CHUNK:
-                return
-            start = rows[-1][0] + b"\x00"
+
+def _look_through(
+    store: Store, start: bytes, stop: bytes, newest: Newest, but: Container[bytes]
+) -> bytes | None:
+    """One chunk of rows; where the next one begins, None behind the last."""
+    rows = store.scan(start, stop, _SCAN_CHUNK)
+    newest.add_rows(rows, but)
+    return rows[-1][0] + b"\x00" if len(rows) == _SCAN_CHUNK else None

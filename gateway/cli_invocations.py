@@ -49,7 +49,10 @@ def list_(
     url: str,
     as_json: bool,
 ) -> None:
-    """List invocations; every given filter must match."""
+    """List invocations: those that are not over first, and of each the newest.
+
+    Every given filter must match.
+    """
     filters = {"service": service, "handler": handler, "key": key, "status": status}
     params = {name: value for name, value in filters.items() if value is not None}
     found = admin("GET", url, "/invocations", params=params | {"limit": str(limit)})
@@ -71,6 +74,8 @@ def list_(
         ),
         "No invocations match." if params else "There are no invocations.",
     )
+    if len(found["invocations"]) == limit:
+        click.echo(f"These are {limit}; there may be more: --limit, or a filter.", err=True)
 
 
 def _moment(text: str) -> str:

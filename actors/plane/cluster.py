@@ -156,5 +156,5 @@ class Cluster:
     async def invocations(self, filter: Filter) -> list[InvocationInfo]:
         parts = await asyncio.gather(*(each.invocations(filter) for each in self.partitions))
         found = [info for part in parts for info in part]
-        found.sort(key=lambda each: -each.created_at_ms)
+        found.sort(key=lambda each: (each.status == "completed", -each.created_at_ms))
         return found[: filter.limit]

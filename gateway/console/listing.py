@@ -13,10 +13,10 @@ from typing import Final
 import msgspec
 
 from perdure.actors.describe import STATUS_NAMES
+from perdure.actors.newest import ids_range
 from perdure.gateway.console.census import Count
 from perdure.gateway.console.source import Reads
 from perdure.journal import keys, records
-from perdure.journal.ids import key_partition
 from perdure.journal.records import Invocation
 from perdure.journal.tally import Kept, decode_head
 
@@ -103,8 +103,8 @@ def _newest(
 def _of_key(store: Reads, wanted: Wanted) -> Page:
     """Everything of one key: its ids begin alike."""
     assert wanted.key is not None
-    start = keys.INVOCATION + key_partition(wanted.key).to_bytes(8, "big")
-    rows = store.scan(start, start + b"\xff" * 17, _KEY_ROWS)
+    start, stop = ids_range(wanted.key)
+    rows = store.scan(start, stop, _KEY_ROWS)
     found = _decoded(rows, wanted)
     cut = len(rows) == _KEY_ROWS or len(found) > wanted.limit
     cursor = None if not cut else rows[-1][0] + b"\x00" if len(rows) == _KEY_ROWS else start
@@ -114,9 +114,7 @@ def _of_key(store: Reads, wanted: Wanted) -> Page:
 def _scan(store: Reads, wanted: Wanted, start: bytes) -> Page:
     """On from ``start`` in store order, until the page or the time is full."""
     stop_s = time.monotonic() + _SCAN_S
-    stop = keys.JOURNAL
-    if wanted.key is not None:
-        stop = keys.INVOCATION + key_partition(wanted.key).to_bytes(8, "big") + b"\xff" * 17
+    _, stop = ids_range(wanted.key)
     found: list[Found] = []
     while True:
         rows = store.scan(start, stop, _BITE)
