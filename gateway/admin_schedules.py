@@ -183,7 +183,7 @@ def moment_ms(text: str, time_zone: str) -> int:
     try:
         at = datetime.fromisoformat(text)
         if at.tzinfo is None:
-            at = at.replace(tzinfo=ZoneInfo(time_zone))
+            at = at.replace(tzinfo=_zone(time_zone))
         return ms_of(at)
     except (ValueError, OSError, KeyError, OverflowError):
         raise ScheduleRefused(
@@ -191,6 +191,14 @@ def moment_ms(text: str, time_zone: str) -> int:
             f"'{text}' in '{time_zone}' is not a moment such as 2026-11-22T03:00:00Z or "
             "2026-11-22T03:00 with a time zone such as Europe/Berlin",
         ) from None
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        message = f"'{name}' is not a time zone such as Europe/Berlin or UTC"
+        raise ScheduleRefused(_BAD_REQUEST, message) from None
 
 
 # ---- out -----------------------------------------------------------------------------------------

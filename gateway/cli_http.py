@@ -149,7 +149,12 @@ def error_text(response: httpx.Response, url: str) -> str:
     except (ValueError, KeyError):
         text = response.text
     text = str(text) or f"{url} answered {response.status_code}; is it the right port?"
-    return escape(text)
+    return lines(text)
+
+
+def lines(text: str) -> str:
+    """Harmless on a terminal; further lines are indented, so that none can pass for one of ours."""
+    return "\n  ".join(map(escape, text.split("\n")))
 
 
 # ---- output --------------------------------------------------------------------------------------
@@ -182,7 +187,7 @@ def write_fields(fields: Mapping[str, object]) -> None:
     shown = {name: value for name, value in fields.items() if value not in (None, "")}
     width = max((len(name) for name in shown), default=0)
     for name, value in shown.items():
-        click.echo(f"{name:<{width}}  {escape(str(value))}")
+        click.echo(f"{name:<{width}}  {lines(str(value))}")
 
 
 def value_text(value: Mapping[str, Any]) -> str:

@@ -72,6 +72,10 @@ _KINDS: Final = {
 }
 _SCHEMES = ("http://", "https://")
 
+_BAD_CALL: Final = Refusal(
+    400,
+    "bad path, expected either /:service-name/:handler or /:object-name/:object-key/:handler",
+)
 _BAD_VERB: Final = Refusal(
     400,
     "bad path, expected /restate/call/:service/:handler, /restate/send/:service/:handler, "
@@ -139,7 +143,7 @@ def _open_call(segments: list[str], service: Service, query: str) -> Invocation 
     elif rest == 1 and segments[-1] == "send":
         one_way = True
     else:
-        return _bad_call(service)
+        return _misshapen(service, _BAD_CALL, "", ", or that with /send behind it")
     if service.type is ServiceType.SERVICE:
         return Invocation(service, segments[1], None, one_way, query)
     key = segments[1]
@@ -151,13 +155,11 @@ def _open_call(segments: list[str], service: Service, query: str) -> Invocation 
     return Invocation(service, segments[2], key, one_way, query)
 
 
-def _bad_call(service: Service) -> Refusal:
+def _misshapen(service: Service, refusal: Refusal, prefix: str, suffix: str = "") -> Refusal:
+    """``refusal``, and how this very service is called."""
     kind, way = _KINDS[service.type]
-    return Refusal(
-        400,
-        "bad path, expected either /:service-name/:handler or /:object-name/:object-key/:handler; "
-        f"{service.name} is a {kind}: /{service.name}{way}, or that with /send behind it",
-    )
+    told = f"; {service.name} is a {kind}: {prefix}/{service.name}{way}{suffix}"
+    return Refusal(refusal.status, refusal.message + told)
 
 
 def _reserved(segments: list[str], query: str, services: Mapping[str, Service]) -> Route:
@@ -196,12 +198,11 @@ def _verb_call(
     service = services.get(rest[0])
     if service is None:
         return unknown_service(rest[0])
-    if service.type is ServiceType.SERVICE:
-        if len(rest) != 2:
-            return _BAD_VERB
+    is_plain = service.type is ServiceType.SERVICE
+    if len(rest) != (2 if is_plain else 3):
+        return _misshapen(service, _BAD_VERB, "/restate/call")
+    if is_plain:
         return Invocation(service, rest[1], None, one_way, query, scope)
-    if len(rest) != 3:
-        return _BAD_VERB
     key = _decode(rest[1])
     if key is None:
         return _bad_segment("key", rest[1])

@@ -175,8 +175,11 @@ class _Calendar:
         try:
             CronSim(text, datetime(2000, 1, 1))
         except CronSimError as error:
+            why = str(error)
+            if "day-of-month" in why:
+                why += ", or one that none of its months has"
             raise BadTiming(
-                f"'{timing.expression}' is not a cron expression ({error}); five fields are expected, "
+                f"'{timing.expression}' is not a cron expression ({why}); five fields are expected, "
                 "minute, hour, day of month, month, day of week, or six with the second first"
             ) from None
 

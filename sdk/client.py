@@ -21,6 +21,7 @@ from perdure.journal.entries import (
     Outcome,
     Value,
 )
+from perdure.journal.errors import UsageError
 
 DEFAULT_INGRESS = "http://127.0.0.1:8080"
 NOT_READY = 470
@@ -104,6 +105,10 @@ class Client(RestateClient):
         if content_type is not None:
             all_headers["content-type"] = content_type
         if idempotency_key is not None:
+            if not idempotency_key.isascii():
+                raise UsageError(
+                    f"over HTTP an idempotency key is ASCII text, not {idempotency_key!r}"
+                )
             all_headers["idempotency-key"] = idempotency_key
         if limit_key is not None:
             all_headers["x-restate-limit-key"] = limit_key

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 
 from perdure.actors.processes.hygiene import free_port
 from perdure.gateway import cli
 from perdure.gateway.cli import main
+from perdure.gateway.cli_http import error_text
 from perdure.gateway.settings import Settings
 from perdure.journal import entries, keys
 from perdure.journal.entries import Failure, Outcome, Value
@@ -215,6 +217,11 @@ def test_invocations_are_listed_and_shown(run: Run, runtime: MemoryRuntime) -> N
     assert run("invocations", "show", OTHER_ID[:-1] + "0").exit_code == NOT_FOUND
     assert run("invocations", "show", "bad").exit_code == ANSWER_IS_ERROR
     assert run("invocations", "list", "--status", "lost").exit_code == USAGE
+
+
+def test_further_lines_of_an_error_are_indented_and_escaped() -> None:
+    answer = httpx.Response(400, json={"message": "no field\nError: \x1b[2J done"})
+    assert error_text(answer, "http://x") == "no field\n  Error: \\x1b[2J done"
 
 
 def test_the_ingress_in_place_of_the_admin_api_is_told(runtime: MemoryRuntime) -> None:

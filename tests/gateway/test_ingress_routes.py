@@ -134,12 +134,17 @@ def test_a_wrong_shape_is_told_the_right_one(target: str, start: str) -> None:
         ("/Greeter/greet/x", "; Greeter is a service, without keys: /Greeter/:handler,"),
         ("/Counter/add", "; Counter is a virtual object: /Counter/:object-key/:handler,"),
         ("/Flow/run", "; Flow is a workflow: /Flow/:workflow-key/:handler,"),
+        (
+            "/restate/call/Counter/add",
+            "; Counter is a virtual object: /restate/call/Counter/:object-key/:handler",
+        ),
     ],
 )
 def test_a_call_of_the_wrong_shape_is_told_the_shape_of_that_service(target: str, end: str) -> None:
     route = parse(target, SERVICES)
     assert isinstance(route, Refusal)
-    assert f"{end} or that with /send behind it" in route.message
+    suffix = " or that with /send behind it" if end.endswith(",") else ""
+    assert route.message.endswith(end + suffix)
 
 
 def test_an_unknown_service_comes_before_a_wrong_shape() -> None:

@@ -110,6 +110,11 @@ def test_a_schedule_is_created_read_changed_and_deleted() -> None:
         ({"cron": None, "every": "10ms"}, 400, "one second"),
         ({"cron": None, "every": "1h", "offset": "2h"}, 400, "offset"),
         ({"cron": None, "at": "tomorrow"}, 400, "tomorrow"),
+        (
+            {"cron": None, "at": "2030-01-01T00:00", "time_zone": "Mars/X"},
+            400,
+            "'Mars/X' is not a time zone",
+        ),
         ({"cron": None, "at": "2001-01-01T00:00:00Z"}, 400, "over"),
         ({"name": "no/name"}, 400, "no/name"),
         ({"name": None}, 400, "name"),

@@ -160,6 +160,11 @@ def test_a_moment_is_written_in_utc_with_milliseconds_where_there_are_some() -> 
     assert datetime.fromisoformat(moment(NOW_MS)) == datetime.fromtimestamp(NOW_MS // 1000, UTC)
 
 
+def test_a_day_that_no_month_has_is_told_as_such() -> None:
+    with pytest.raises(BadTiming, match="Bad day-of-month, or one that none of its months has"):
+        check(Cron("0 0 30 2 *"))
+
+
 @pytest.mark.parametrize(
     "timing",
     [
