@@ -14,8 +14,6 @@ from types import UnionType
 from typing import (
     Any,
     Literal,
-    NotRequired,
-    Required,
     Union,
     get_args,
     get_origin,
@@ -157,20 +155,25 @@ def _checked(typed: Decode) -> Decode:
 
 
 _JSON_TYPES = (Any, object, None, type(None), bool, int, float, str, list, dict)
-_JSON_ORIGINS = (list, dict, Union, UnionType, Literal, Required, NotRequired)
+_JSON_ORIGINS = (list, dict, Union, UnionType)
 
 
-def is_json(hint: Any) -> bool:
-    """Whether its values are those that JSON has: dicts with text keys, lists, scalars."""
+def is_json(hint: Any, inside: tuple[Any, ...] = ()) -> bool:
+    """Whether its values are those that JSON has: dicts with text keys, lists, scalars.
+
+    ``inside``: TypedDicts around it, which may come again in themselves.
+    """
     if is_typeddict(hint):
-        return all(map(is_json, get_type_hints(hint).values()))
+        inner = get_type_hints(hint).values()
+        return hint in inside or all(is_json(each, (*inside, hint)) for each in inner)
     origin = get_origin(hint)
     if origin is None:
         return hint in _JSON_TYPES
     arguments = get_args(hint)
     if origin is dict and arguments[0] is not str:
         return False
-    return origin is Literal or (origin in _JSON_ORIGINS and all(map(is_json, arguments)))
+    is_known = origin in _JSON_ORIGINS and all(is_json(each, inside) for each in arguments)
+    return is_known or origin is Literal
 
 
 def mentions_typed_dict(hint: Any) -> bool:

@@ -6,7 +6,7 @@ Users meet the three subclasses, whose signatures say which options each of them
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from perdure.handler import Handler, HandlerIO, HandlerKind, ServiceTag, register
 from perdure.journal.errors import UsageError
@@ -23,9 +23,12 @@ class _Option(Generic[T]):
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, definition: "Definition", owner: type) -> T | None:
-        value: T | None = getattr(definition.options, self._name)
-        return value
+    @overload
+    def __get__(self, definition: None, owner: type) -> "_Option[T]": ...
+    @overload
+    def __get__(self, definition: "Definition", owner: type) -> T | None: ...
+    def __get__(self, definition: "Definition | None", owner: type) -> Any:
+        return self if definition is None else getattr(definition.options, self._name)
 
     def __set__(self, definition: "Definition", value: T | None) -> None:
         change: dict[str, Any] = {self._name: value}

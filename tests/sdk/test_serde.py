@@ -83,6 +83,11 @@ class Shelf(TypedDict):
     where: Literal["left", "right"]
 
 
+class Tree(TypedDict):
+    name: str
+    children: "list[Tree]"
+
+
 class Dated(TypedDict):
     day: datetime.date
 
@@ -332,6 +337,11 @@ def test_a_typed_dict_keeps_the_keys_that_it_does_not_declare(hint: Any) -> None
     values = {Movie: movie, list[Movie]: [movie], Shelf: {"movies": [movie], "where": "left"}}
     value = values.get(hint, {"best": movie})
     assert DefaultSerde[Any](hint).deserialize(json.dumps(value).encode()) == value
+
+
+def test_a_typed_dict_may_be_inside_itself() -> None:
+    tree = {"name": "a", "children": [{"name": "b", "children": [], "color": "red"}]}
+    assert DefaultSerde[Any](Tree).deserialize(json.dumps(tree).encode()) == tree
 
 
 def test_a_typed_dict_is_checked() -> None:
