@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import nullcontext, suppress
 from functools import partial
 from threading import get_ident
+from types import CoroutineType
 from typing import Any, TypeVar
 
 from perdure.attempt import HandlerAttempt
@@ -115,9 +116,15 @@ class BlockingAttempt(HandlerAttempt):
         if handler.arity == 2:
             arguments = (decode_input(handler, await self.input()),)
         inside = contextvars.copy_context()
+        begun = self.replay.command_index
         result = await self.host.handler_threads.run(
             self, lambda: inside.run(self._in_thread, arguments)
         )
+        if type(result) is CoroutineType and self.replay.command_index == begun:
+            result.close()  # a plain function around a coroutine function, which has not begun
+            handler.blocking = False  # the next attempts need not find that out
+            self.thread, self._flush_planned = self._loop_thread, False
+            return await super()._call_function()
         return self.encode(encode_output(handler, result))
 
     def _in_thread(self, arguments: tuple[Any, ...]) -> Any:
@@ -128,10 +135,14 @@ class BlockingAttempt(HandlerAttempt):
         self._task = None  # an aborted function may still run in its thread, and use the rest
 
     def _in_own_task(self) -> bool:
-        return True  # one thread, one await
+        return self._has_thread or super()._in_own_task()  # one thread, one await
 
     def _under_pressure(self) -> bool:
-        return self.host.handler_threads.scarce
+        return self._has_thread and self.host.handler_threads.scarce
+
+    @property
+    def _has_thread(self) -> bool:
+        return self.thread != self._loop_thread
 
     def fail(self, failed: Failed) -> None:
         if get_ident() == self._loop_thread:

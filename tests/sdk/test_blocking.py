@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from perdure.asyncio import gather
 from perdure.blocking import BlockingContext
 from perdure.context import Context, RunOptions
 from perdure.hosting import Hosted
@@ -348,3 +349,32 @@ def test_slips_in_a_plain_function_end_the_invocation() -> None:
         _, result = end_of(body)
         assert isinstance(result, Failure)
         assert text in result.message
+
+
+async def _adds_up(ctx: Context, text: str) -> list[Any]:
+    both = await gather(ctx.run("one", lambda: 1), ctx.service_call(say, text))
+    return [await each for each in both]
+
+
+@pytest.mark.parametrize("suspend", [False, True])
+def test_a_plain_function_that_returns_a_coroutine_runs_on_the_loop(suspend: bool) -> None:
+    service = Service("Wrapped")
+    service.handler("go")(lambda ctx, text: _adds_up(ctx, text))
+
+    async def run() -> Outcome:
+        lab = Lab([service, echo], "Wrapped/go", b'"x"', callees=CALLEES, always_suspend=suspend)
+        return await lab.run()
+
+    assert asyncio.run(run()) == Value(b'[1,"x"]')
+    assert not service.handlers["go"].blocking
+    assert asyncio.run(run()) == Value(b'[1,"x"]')
+
+
+def test_a_coroutine_that_comes_behind_an_operation_is_refused() -> None:
+    def body(ctx: BlockingContext) -> Any:
+        ctx.set("n", 1)
+        return _adds_up(ctx, "x")  # type: ignore[arg-type]
+
+    _, result = end_of(body)
+    assert isinstance(result, Failure)
+    assert "was not awaited" in result.message
