@@ -146,7 +146,7 @@ class Discovery:
         if response.status == _NOT_FOUND:
             reason = (
                 f"status 404 at {address.path(_PATH)}; is the app mounted below another path? Then the "
-                "uri has to contain it"
+                "uri has to contain it; of an app that is hosted here, name the inner one (FILE.py:NAME)"
             )
         elif response.status in (401, 403):
             reason = f"status {response.status}; does the endpoint expect another identity key?"
