@@ -71,6 +71,11 @@ def retentions_ms(handler: Handler, idempotency_key: str | None) -> tuple[int, i
     return completion_ms, min(handler.journal_retention_ms, completion_ms)
 
 
+def is_named(handler: Handler, idempotency_key: str | None) -> bool:
+    """Whether others may ask under its id, too; one that was drawn at random is its drawer's."""
+    return idempotency_key is not None or handler.type is HandlerType.WORKFLOW
+
+
 def new(
     turn: Turn,
     handler: Handler,
@@ -88,6 +93,8 @@ def new(
 ) -> Invocation:
     """A new invocation's record; ``begin`` makes it one."""
     completion_ms, journal_ms = retentions_ms(handler, idempotency_key)
+    if completion_ms > 0 and is_named(handler, idempotency_key):
+        keep_ms = 0  # others wait for the name to be free again
     return Invocation(
         handler.service,
         handler.name,

@@ -131,7 +131,9 @@ def _request(turn: Turn, event: Request) -> None:
     """Reply to ``token``: an ``Invocation`` with a result, a ``Failure``, or (record, is new)."""
     existing = None if event.is_fresh else turn.invocation(event.id)
     if existing is not None:
-        if not existing.is_forgotten or existing.seed == event.seed or not _is_named(event):
+        is_same = existing.seed == event.seed
+        named = invocation.is_named(event.handler, event.idempotency_key)
+        if is_same or not (existing.is_forgotten and named):
             return _request_again(turn, event, existing)
         invocation.purge(turn, event.id, existing)
     record = invocation.new(
@@ -152,11 +154,6 @@ def _request(turn: Turn, event: Request) -> None:
         turn.acts.append(AwaitEnd(event.token, event.id))
     else:
         turn.acts.append(Reply(event.token, (record, True)))
-
-
-def _is_named(event: Request) -> bool:
-    """Whether others may ask under this id, too; one that was drawn at random is its drawer's."""
-    return event.idempotency_key is not None or event.handler.type is HandlerType.WORKFLOW
 
 
 def _request_again(turn: Turn, event: Request, existing: Invocation) -> None:

@@ -221,3 +221,13 @@ def test_a_run_that_is_only_kept_has_no_state_and_harms_no_later_promise() -> No
     m.expire()
     assert m.find(run) is None
     assert len(m.rows(keys.PROMISE)) == 1
+
+
+def test_a_retention_that_is_set_decides_when_a_name_is_free_again() -> None:
+    target = handler("Counter", "add", OBJECT, idempotency_retention_ms=7)
+    m = Machine(target)
+    first = m.request(target, "a", idempotency_key="k", **KEPT)
+    m.end(first, b"1")
+    m.pass_ms(7)
+    m.expire()
+    assert m.find(first) is None
