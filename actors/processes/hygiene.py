@@ -136,6 +136,14 @@ class _Admin(multiprocCommon.MultiProcAdmin):  # type: ignore[misc]
     def logDefs(self) -> Any:
         return self.logdefs
 
+    def childDied(self) -> Any:
+        """Ends with a child that ended before it had connected: whoever waits for that one would not
+        hear of it for 50 s, and the watchdog starts all anew."""
+        for child in getattr(self, "_child_procs", ()):
+            if not hasattr(child, "childRealAddr") and not child.childProc.is_alive():
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().childDied()
+
 
 def _be_adopted() -> None:
     """Until the process between the watchdog and this one, which only forks, has ended."""

@@ -1,5 +1,6 @@
 """A real tree under SIGKILL and SIGSTOP: who comes back, in which order, and that nobody is left over."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ import pytest
 
 from perdure.actors.processes import hygiene
 from tests.actors.processes.trees import RunningTree, children, worker
+
+ROOT = Path(__file__).parents[3]
 
 
 def _tree(data: Path, **strategy: object) -> RunningTree:
@@ -206,3 +209,27 @@ def test_a_second_tree_on_the_same_data_is_refused(tmp_path: Path) -> None:
         assert second.returncode != 0
         assert b"in use by process %d, another `perdure up`" % tree.watchdog.pid in second.stderr
         assert tree.watchdog.poll() is None
+
+
+STILLBORN = """
+import os, signal, sys
+from thespian.system import multiprocCommon
+from tests.actors.processes import small_tree
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+multiprocCommon.startChild = die  # what a new process begins with
+small_tree.main()
+"""
+
+
+def test_a_supervisor_that_is_killed_before_anybody_has_seen_it_is_noticed_at_once(
+    tmp_path: Path,
+) -> None:
+    plan = json.dumps({"workers": [{**worker("partition-0"), "payload": ""}]})
+    command = [sys.executable, "-c", STILLBORN, str(tmp_path), plan]
+    # Thespian alone would wait for 50 s, and three starts are tried
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=45)
+    assert done.returncode != 0
+    assert "a process was killed while the tree started" in done.stderr
