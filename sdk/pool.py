@@ -6,11 +6,12 @@ a closure more, and waits at exit for threads that are stuck (decision 0006).
 """
 
 import threading
+import time
 from asyncio import AbstractEventLoop, get_running_loop
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias
 
 Done: TypeAlias = Callable[[Any, BaseException | None], None]
@@ -27,22 +28,31 @@ class DaemonThreads:
     def __init__(self, size: int, name: str, work: Callable[..., None]) -> None:
         self._size, self._name, self._work = size, name, work
         self._jobs: SimpleQueue[tuple[Any, ...] | None] = SimpleQueue()
-        self._count = 0
+        self._threads: list[threading.Thread] = []
 
     def submit(self, job: tuple[Any, ...], busy_count: int) -> None:
         """``job``: the arguments of ``work``. ``busy_count``: jobs that are not done, with this one."""
-        if busy_count > self._count < self._size:
-            self._count += 1
-            name = f"{self._name}-{self._count}"
-            threading.Thread(target=self._serve, name=name, daemon=True).start()
+        count = len(self._threads)
+        if busy_count > count < self._size:
+            name = f"{self._name}-{count + 1}"
+            thread = threading.Thread(target=self._serve, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
         self._jobs.put(job)
 
     def close(self) -> None:
         """Let the threads end when they are through; what has not begun is dropped."""
-        while not self._jobs.empty():
-            self._jobs.get()
-        for _ in range(self._count):
+        with suppress(Empty):
+            while True:
+                self._jobs.get_nowait()
+        for _ in self._threads:
             self._jobs.put(None)
+
+    def join(self, limit_s: float) -> None:
+        """After ``close``: wait for the threads to end, but not for those that take longer."""
+        end_s = time.monotonic() + limit_s
+        for thread in self._threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
 
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -77,6 +87,10 @@ class ClosurePool:
         if self._busy_count:
             self._busy_count = 0
             self._end()
+
+    def join(self, limit_s: float) -> None:
+        """After ``close``: wait for the closures that still run, but not for those that take longer."""
+        self._threads.join(limit_s)
 
     # ---- on the threads
 

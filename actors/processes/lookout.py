@@ -6,6 +6,7 @@ and raises out of whatever waits.
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +23,9 @@ class TreeFailed(PerdureError):
 
 
 @contextmanager
-def looking_out() -> Iterator[None]:
-    """Raises TreeFailed out of its block."""
+def looking_out(limit_s: float) -> Iterator[None]:
+    """Raises TreeFailed out of its block, also where that takes longer than ``limit_s``."""
+    end_s = time.monotonic() + limit_s
     known: set[int] = set()  # of the Admin's children
     is_over = False
 
@@ -31,6 +33,8 @@ def looking_out() -> Iterator[None]:
         if is_over:  # the signal came as the timer was stopped, and must not set it again
             return
         _raise_if_broken(known)
+        if time.monotonic() > end_s:
+            raise TreeFailed(f"the tree did not start within {limit_s:g} s")
         signal.setitimer(signal.ITIMER_REAL, _LOOK_S)  # not where it has raised: once is enough
 
     before = signal.signal(signal.SIGALRM, look)

@@ -277,7 +277,7 @@ class _Tree:
         capabilities = {"Admin Port": hygiene.free_port()}
         self.line.settimeout(limit_s)
         try:
-            with looking_out():
+            with looking_out(limit_s):
                 logging.disable(logging.INFO)  # Thespian greets, on the root logger
                 try:
                     system = ActorSystem(

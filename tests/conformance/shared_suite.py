@@ -29,9 +29,8 @@ def run(
     plugins: list[str],
     work: Path,
     more: Mapping[str, str],
-    files: tuple[str, ...] = ("",),
 ) -> str:
-    """What the suite printed; fails with it where a case failed. ``files``: of the suite; or all."""
+    """What the suite printed; fails with it where a case failed."""
     ingress, admin, node = map(str, free_ports(3))
     environment = {
         **os.environ,
@@ -51,7 +50,7 @@ def run(
     chosen = [part for plugin in plugins for part in ("-p", plugin)]
     command = [sys.executable, "-m", "pytest", *chosen, "--tb=short", "-c"]
     command += [str(suite / "pytest.ini"), "--rootdir", str(suite)]
-    command += [str(suite / "tests" / file) for file in files]
+    command += [str(suite / "tests")]
     done = subprocess.run(
         command,
         env=environment,

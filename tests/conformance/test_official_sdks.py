@@ -16,14 +16,7 @@ from tests.conformance import shared_suite
 PYTHON_PROFILES = "default,suspend,signing,durable"
 JAVASCRIPT_PROFILES = "default"
 HOSTED_PROFILES = "suspend"
-BETWEEN_PARTITIONS = (  # the files of the suite where one invocation has to do with another one
-    "test_awakeables.py",
-    "test_calls.py",
-    "test_cancel_kill.py",
-    "test_ordering.py",
-    "test_signals.py",
-    "test_workflow.py",
-)
+PROCESSES_PROFILES = "default"
 
 
 def _chosen(profiles: str) -> list[str]:
@@ -37,12 +30,11 @@ def test_the_official_python_sdk_runs_on_perdure(profile: str, tmp_path: Path) -
     shared_suite.run("perdure.json", profile, ["suite_plugin"], tmp_path, more)
 
 
-def test_invocations_meet_across_processes_and_partitions(tmp_path: Path) -> None:
-    """The whole suite by hand: every profile holds on this target as on the embedded one."""
+@pytest.mark.parametrize("profile", _chosen(PROCESSES_PROFILES))
+def test_it_runs_on_processes_and_several_partitions(profile: str, tmp_path: Path) -> None:
     shared_suite.require()
     more = {"CONF_SERVICES_LANG": "py"}
-    target, files = "perdure-processes.json", BETWEEN_PARTITIONS
-    shared_suite.run(target, "default", ["suite_plugin"], tmp_path, more, files)
+    shared_suite.run("perdure-processes.json", profile, ["suite_plugin"], tmp_path, more)
 
 
 @pytest.mark.parametrize("profile", _chosen(JAVASCRIPT_PROFILES))

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import msgspec
@@ -50,8 +51,18 @@ async def finish(server: Server, traffic: Traffic, seen: Seen) -> None:
 
 
 def _get(url: str) -> Any:
-    with urlopen(url, timeout=END_S) as answer:
-        return json.loads(answer.read())
+    """The last fault may be on its way to whoever answers."""
+    deadline = time.monotonic() + END_S
+    while True:
+        try:
+            with urlopen(url, timeout=END_S) as answer:
+                return json.loads(answer.read())
+        except HTTPError:
+            raise
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _unfinished(server: Server) -> list[str]:

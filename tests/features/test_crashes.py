@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import threading
+import time
 from datetime import timedelta
 from random import Random
 
@@ -165,3 +167,33 @@ def test_waiting_for_what_never_comes_is_an_error_and_not_a_hang() -> None:
 
     with pytest.raises(Deadlock):
         testing.run(scenario, [clerk])
+
+
+def test_a_closure_of_a_crashed_system_does_nothing_after_the_restart() -> None:
+    done: list[str] = []
+    begun = threading.Event()
+
+    def slow() -> str:
+        begun.set()
+        time.sleep(0.1)  # it is in the middle of its work when the crash comes
+        done.append("once")
+        return "lost"
+
+    async def scenario(system: TestSystem) -> None:
+        box = Service("Box")
+
+        @box.handler()
+        async def work(ctx: Context) -> None:
+            await ctx.run_typed("slow", slow)
+
+        system._definitions, system._codec_source = [box], None
+        await system.crash_and_restart()
+        call = asyncio.ensure_future(system.service_call(work))
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        await system.crash_and_restart()
+        assert done == ["once"]
+        await call
+        assert done == ["once", "once"]
+
+    testing.run(scenario, [])

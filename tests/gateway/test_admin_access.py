@@ -204,6 +204,11 @@ def certificate(directory: Path, name: str, issuer: str | None = None) -> Path:
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(_signs(issuer is None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
         .sign(signer, hashes.SHA256())
     )
     file = directory / name
@@ -216,6 +221,20 @@ def certificate(directory: Path, name: str, issuer: str | None = None) -> Path:
         + made.public_bytes(serialization.Encoding.PEM)
     )
     return file
+
+
+def _signs(certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=certificates,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def test_a_client_certificate_opens_the_api_to_other_machines(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def _child() -> int:
 
 
 def _wait_in_vain() -> None:
-    with looking_out():
+    with looking_out(60):
         select.select([], [], [], 60)
 
 
@@ -35,10 +35,15 @@ def test_the_wait_ends_when_a_process_below_is_killed_or_stopped(signum: signal.
         os.waitpid(child, 0)
 
 
+def test_the_wait_ends_when_nothing_broke_and_nothing_came() -> None:
+    with pytest.raises(TreeFailed, match=r"did not start within 0\.05 s"), looking_out(0.05):
+        select.select([], [], [], 60)
+
+
 def test_nothing_is_looked_for_afterwards() -> None:
     child = _child()
     try:
-        with looking_out():
+        with looking_out(60):
             pass
         os.kill(child, signal.SIGSTOP)
         assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
@@ -56,6 +61,6 @@ def test_a_signal_that_comes_while_the_timer_is_stopped_does_not_set_it_again(
             signal.raise_signal(signal.SIGALRM)
 
     set_timer = signal.setitimer
-    with looking_out():
+    with looking_out(60):
         monkeypatch.setattr(signal, "setitimer", set_and_be_hit)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

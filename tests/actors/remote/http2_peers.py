@@ -262,6 +262,7 @@ async def peers(
             if not connection.lost.is_set():
                 connection.transport.abort()
                 await connection.lost.wait()
+        await server.wait_closed()
 
 
 QUICK = Http2Options(connect_timeout_s=0.2, ping_interval_s=0.05, ping_timeout_s=0.1)
