@@ -149,9 +149,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.Future[T]:
         """As on any loop; virtual time waits for it."""
         self._is_submitting = True  # a job may be done before this returns
+        running = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)  # else 3.14 takes its result past call_soon_threadsafe
         try:
             future = super().run_in_executor(executor, func, *args)
         finally:
+            asyncio._set_running_loop(running)
             self._is_submitting = False
         work = self.outside_work()
         work.__enter__()
