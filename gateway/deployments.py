@@ -260,14 +260,18 @@ class Registrar:
             if transport is not None:
                 found = await self._discover(transport, address, headers, http1)
             async with self._alone():
-                old = self.get(deployment_id)  # it may be gone by now
-                record = msgspec.structs.replace(
-                    old,
-                    uri=address.uri,
-                    http_version=_HTTP1 if http1 else _HTTP2,
-                    headers=headers,
-                )
+                now = self.get(deployment_id)  # it may be gone by now
+                record = msgspec.structs.replace(now, headers=headers)
                 if found is not None:
+                    if now != old:
+                        raise DeploymentRefused(
+                            409,
+                            f"deployment '{old.id}' was changed while its endpoint was asked; nothing of "
+                            "this was written, so try again",
+                        )
+                    record = msgspec.structs.replace(
+                        record, uri=address.uri, http_version=_HTTP1 if http1 else _HTTP2
+                    )
                     record = self._updated(record, found, wanted.overwrite)
                 if not wanted.dry_run:
                     used = True

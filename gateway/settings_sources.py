@@ -6,6 +6,8 @@ the nearest one, so that a misspelled limit is never silently the default.
 
 import difflib
 import ipaddress
+import math
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -173,8 +175,8 @@ def _plain(type_: msgspec.inspect.Type, value: object) -> object:
             return number
         case msgspec.inspect.IntType():
             return _whole(value, "a whole number from 1 up", least=1)
-        case msgspec.inspect.FloatType():
-            return _number(value)
+        case msgspec.inspect.FloatType(ge=lowest, le=highest):
+            return _number(value, 1.0 if lowest is None else lowest, highest)
         case msgspec.inspect.EnumType(cls=cls):
             allowed = [str(member.value) for member in cls]
             if value not in allowed:
@@ -208,13 +210,15 @@ def _whole(value: object, expected: str, least: int) -> int:
     return value
 
 
-def _number(value: object) -> float:
+def _number(value: object, least: float, most: float | None) -> float:
     try:
-        number = float(value) if isinstance(value, int | float | str) else 0.0
-    except ValueError:
-        number = 0.0
-    if isinstance(value, bool) or not 1.0 <= number < float("inf"):
-        raise ValueError(f"{value!r} is not a number from 1.0 up")
+        number = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    highest = sys.float_info.max if most is None else most
+    if isinstance(value, bool) or not least <= number <= highest:
+        upper = "up" if most is None else f"to {most:g}"
+        raise ValueError(f"{value!r} is not a number from {least:g} {upper}")
     return number
 
 

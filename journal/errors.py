@@ -41,6 +41,8 @@ class RetryableError(Exception):
     def __init__(
         self, message: str, status_code: int = 500, retry_after: timedelta | None = None
     ) -> None:
+        if retry_after is not None and not isinstance(retry_after, timedelta):
+            raise UsageError(f"retry_after is a datetime.timedelta, not {retry_after!r}")
         super().__init__(message)
         self.message = message
         self.status_code = status_code

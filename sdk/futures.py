@@ -194,6 +194,7 @@ class CallFuture(DurableFuture[T], RestateDurableCallFuture[T]):
 
     def _known(self) -> _Callee:
         """Who asks for the callee's id need not wait for the answer here."""
+        self._attempt.check()
         self._attempt.mark_awaited((self.handle,))
         return self._callee
 

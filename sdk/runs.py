@@ -40,6 +40,14 @@ _INITIAL_INTERVAL_MS = 50  # what holds where a run's options set other retry fi
 _MAX_INTERVAL_MS = 10_000
 _FACTOR = 2.0
 _NOTHING_GIVEN = (None,) * 5
+_SPAN = "a datetime.timedelta"
+_OPTIONS: tuple[tuple[str, Any, str], ...] = (
+    ("max_attempts", int, "a whole number"),
+    ("max_duration", timedelta, _SPAN),
+    ("initial_retry_interval", timedelta, _SPAN),
+    ("max_retry_interval", timedelta, _SPAN),
+    ("retry_interval_factor", int | float, "a number"),
+)
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})  # never awaited
 
 
@@ -74,6 +82,7 @@ def policy_of(
     given = (max_attempts, max_duration, initial_interval, max_interval, factor)
     if given == _NOTHING_GIVEN:
         return BY_INVOCATION
+    _check_options(given)
     delays = RetryPolicy(
         initial_interval_ms=_millis(initial_interval, _INITIAL_INTERVAL_MS),
         factor=_FACTOR if factor is None else factor,
@@ -82,6 +91,12 @@ def policy_of(
     )
     duration_ms = None if max_duration is None else _millis(max_duration, 0)
     return RunPolicy(max_attempts, duration_ms, delays)
+
+
+def _check_options(given: tuple[object, ...]) -> None:
+    for value, (name, kind, words) in zip(given, _OPTIONS, strict=True):
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise UsageError(f"option {name} of a run is {words}, not {value!r}")
 
 
 def policy_of_options(options: RunOptions[Any]) -> RunPolicy:
@@ -218,12 +233,12 @@ class Runs:
             return self._spawn(completion_id, run, pending)
 
         def done(value: Any, error: BaseException | None) -> None:
-            if type(value) not in _PLAIN and inspect.isawaitable(
-                value
-            ):  # a lambda around a coroutine function
-                self._spawn(completion_id, run, value)
-            else:
+            if type(value) in _PLAIN or not inspect.isawaitable(value):
                 self._finish(completion_id, run, value, error)
+            elif self._attempt.closed is None:  # a lambda around a coroutine function
+                self._spawn(completion_id, run, value)
+            elif inspect.iscoroutine(value):
+                value.close()  # too late: another attempt may be at it
 
         self._pool.submit(partial(run.context.run, run.action), done)
 

@@ -40,24 +40,31 @@ class HandlerThreads:
         self._threads = DaemonThreads(size, "perdure-handler", self._carry_out)
         self._busy: dict[BlockingAttempt, None] = {}
         self._queue: deque[asyncio.Future[None]] = deque()
+        self._granted_count = 0  # turns that were given, but not taken yet
 
     @property
     def scarce(self) -> bool:
         """Whether a handler waits for a thread."""
         return bool(self._queue)
 
+    @property
+    def _has_room(self) -> bool:
+        return len(self._busy) + self._granted_count < self._size
+
     async def run(self, attempt: "BlockingAttempt", work: Callable[[], T]) -> T:
         loop = attempt.loop
-        if len(self._busy) >= self._size or self._queue:
+        if not self._has_room or self._queue:
             turn = loop.create_future()
             self._queue.append(turn)
             self._make_room()
             try:
                 await turn
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._next()  # the turn had come just now
+                if turn.done() and not turn.cancelled():  # the turn had come just now
+                    self._granted_count -= 1
+                    self._next()
                 raise
+            self._granted_count -= 1
         self._busy[attempt] = None
         ended: asyncio.Future[T] = loop.create_future()
         self._threads.submit((attempt, work, ended), len(self._busy))
@@ -92,10 +99,11 @@ class HandlerThreads:
         self._next()
 
     def _next(self) -> None:
-        while self._queue and len(self._busy) < self._size:
+        while self._queue and self._has_room:
             turn = self._queue.popleft()
             if not turn.done():
                 turn.set_result(None)
+                self._granted_count += 1
                 return
 
 

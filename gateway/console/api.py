@@ -225,7 +225,7 @@ class Console:
             values = {name: text.content() for name, text in change.set.items()}
         except (msgspec.ValidationError, binascii.Error) as e:
             return misshapen(e)
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             return not_json(e)
         refused = self._refuse_stateless(service)
         if refused is not None:

@@ -51,7 +51,10 @@ def _as_text(value: Any) -> str | None:
 
 
 def _as_float(value: Any) -> float | None:
-    return float(value) if type(value) in (int, float) else None
+    try:
+        return float(value) if type(value) in (int, float) else None
+    except OverflowError:
+        return None
 
 
 def _as_int(value: Any) -> int | None:

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -246,3 +246,32 @@ def test_a_diverging_handler_is_a_mismatch_with_both_commands(run: Run) -> None:
         assert caught.value.status_code == 570
 
     run(scenario, [flip])
+
+
+async def _later() -> str:
+    raise perdure.RetryableError("later", retry_after=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"max_attempts": "3"}, "option max_attempts of a run is a whole number, not '3'"),
+        ({"max_duration": 5}, "option max_duration of a run is a datetime.timedelta, not 5"),
+        ({"retry_interval_factor": "2"}, "option retry_interval_factor of a run is a number"),
+        ({}, "retry_after is a datetime.timedelta, not 5"),
+    ],
+)
+def test_a_retry_option_of_the_wrong_type_ends_the_invocation(
+    run: Run, options: dict[str, Any], says: str
+) -> None:
+    service = Service("Mistaken")
+
+    @service.handler()
+    async def work(ctx: Context) -> None:
+        await ctx.run_typed("later", _later, perdure.RunOptions(**options))
+
+    async def scenario(system: TestSystem) -> None:
+        with pytest.raises(perdure.HttpError, match=says):
+            await system.service_call(work)
+
+    run(scenario, [service])

@@ -342,6 +342,35 @@ def test_an_update_moves_a_deployment_and_keeps_its_services(tmp_path: Path) -> 
     on(tmp_path / "data", test)
 
 
+def test_an_update_does_not_undo_another_one_that_came_meanwhile(tmp_path: Path) -> None:
+    class Slow(Endpoint):
+        async def __call__(self, *asgi: Any) -> None:
+            if self.requests:
+                asked.set()
+                await release.wait()
+            await super().__call__(*asgi)
+
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def test(server: Up) -> None:
+        async with Slow(manifest(service("S"))).serve() as uri:
+            added = {"additional_headers": {"authorization": "old"}}
+            found = (await server.register(uri, **added)).json()
+            path = f"/deployments/{found['id']}"
+            slow = asyncio.create_task(server.admin.patch(path, json={"overwrite": True}))
+            await asked.wait()
+            new = {"additional_headers": {"authorization": "new"}}
+            assert (await server.admin.patch(path, json=new)).status_code == 200
+            release.set()
+            late = await slow
+            assert late.status_code == 409
+            assert "was changed while its endpoint was asked" in late.json()["message"]
+            after = (await server.admin.get(path)).json()
+            assert after["additional_headers"] == {"authorization": "new"}
+
+    on(tmp_path / "data", test)
+
+
 def test_an_update_may_not_change_the_range_of_versions(tmp_path: Path) -> None:
     async def test(server: Up) -> None:
         endpoint = Endpoint(manifest(service("S")))

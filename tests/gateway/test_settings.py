@@ -115,8 +115,10 @@ def test_the_defaults_of_handlers_are_those_of_the_schema() -> None:
         ({"engine.mailbox_limit": "0"}, "0 is not a whole number from 1 up"),
         ({"engine.mailbox_limit": True}, "True is not a whole number"),
         ({"handlers.retry.max_attempts": "x"}, "or 'unlimited'"),
-        ({"handlers.retry.factor": "0.5"}, "is not a number from 1.0 up"),
-        ({"handlers.retry.factor": "nan"}, "is not a number from 1.0 up"),
+        ({"handlers.retry.factor": "0.5"}, "is not a number from 1 up"),
+        ({"handlers.retry.factor": "nan"}, "is not a number from 1 up"),
+        ({"tracing.sample_ratio": 1.5}, "1.5 is not a number from 0 to 1"),
+        ({"tracing.sample_ratio": 10**400}, "is not a number from 0 to 1"),
         ({"handlers.lazy_state": "maybe"}, "is not true or false"),
         ({"log.level": "loud"}, "is not one of debug, info, warning, error"),
         ({"data": 3}, "3 is not a text"),
@@ -172,3 +174,8 @@ def test_a_number_with_bounds_says_them(value: str) -> None:
     assert load(None, {}, {key: "6"}).deployments.newest_protocol_version == 6
     with pytest.raises(SettingsError, match="is not a whole number from 5 to 7"):
         load(None, {}, {key: value})
+
+
+@pytest.mark.parametrize(("given", "ratio"), [("0", 0.0), (0.1, 0.1), ("1", 1.0)])
+def test_a_part_of_the_traces_can_be_kept(given: object, ratio: float) -> None:
+    assert load(None, {}, {"tracing.sample_ratio": given}).tracing.sample_ratio == ratio

@@ -323,10 +323,21 @@ def test_context_of_an_ended_handler_says_so() -> None:
     async def use(ctx: ObjectContext) -> None:
         kept[0].set("x", 1)
 
+    async def ask(ctx: ObjectContext) -> None:
+        await calls[0].invocation_id()
+
+    calls: list[Any] = []
+
+    async def call(ctx: ObjectContext) -> None:
+        calls.append(ctx.generic_call("Any", "one", b""))
+        calls[0].invocation_id().close()
+
     end_of(keep)
-    _, result = end_of(use)
-    assert isinstance(result, Failure)
-    assert "used after the handler ended" in result.message
+    end_of(call)
+    for late in (use, ask):
+        _, result = end_of(late)
+        assert isinstance(result, Failure)
+        assert "used after the handler ended" in result.message
 
 
 def test_future_and_context_of_another_invocation_are_refused() -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -29,6 +30,7 @@ from perdure.journal.entries import (
 from perdure.journal.errors import TerminalError
 from perdure.object import VirtualObject
 from perdure.service import Service
+from perdure.threads import HandlerThreads
 from perdure.workflow import Workflow
 from tests.sdk.lab import CALLEE, Callee, Lab, settle
 
@@ -381,3 +383,39 @@ def test_a_coroutine_that_comes_behind_an_operation_is_refused() -> None:
     _, result = end_of(body)
     assert isinstance(result, Failure)
     assert "was not awaited" in result.message
+
+
+def test_a_turn_that_was_given_counts_before_it_is_taken() -> None:
+    async def run() -> None:
+        threads = HandlerThreads(1)
+        loop = asyncio.get_running_loop()
+        gates = [threading.Event() for _ in range(3)]
+        tasks: list[asyncio.Task[bool]] = []
+
+        def begin(gate: threading.Event) -> None:
+            attempt = Mock(loop=loop, **{"suspend_if_idle.return_value": False})
+            tasks.append(loop.create_task(threads.run(attempt, gate.wait)))
+
+        for gate in gates[:2]:
+            begin(gate)
+            await asyncio.sleep(0)
+        freed = threads._freed
+
+        def let_in_and_begin(*args: Any) -> None:
+            begin(gates[2])
+            freed(*args)
+
+        threads._freed = let_in_and_begin  # type: ignore[method-assign,assignment]
+        gates[0].set()
+        while len(tasks) < 3:
+            await asyncio.sleep(0)
+        await settle()
+        assert threads.scarce  # the third one came in the turn in which the second was let in
+        for gate in gates:
+            gate.set()
+        threads._freed = freed  # type: ignore[method-assign]
+        assert await asyncio.gather(*tasks) == [True] * 3
+        assert not threads.scarce
+        threads.close()
+
+    asyncio.run(run())
