@@ -47,6 +47,10 @@ class AsgiTransport:
         stream.task = self._open[stream] = task
         return stream
 
+    async def drained(self) -> None:
+        while self._open:
+            await asyncio.wait(self._open.values())
+
     async def close(self) -> None:
         """Cancel what is open, wait for it, then tell the app to shut down. Idempotent."""
         self._is_closed = True

@@ -176,6 +176,8 @@ class StreamAttempt:
         return command_frame(entry)
 
     def _write(self, entries: tuple[tuple[int, Notification], ...]) -> None:
+        if self._stream.buffered_bytes > _SLOW_PEER_BYTES:
+            return self._end_input()
         chunk = bytearray()
         for index, notification in entries:
             if type(notification) is Completion and notification.completion_id in self._acked:
@@ -184,8 +186,7 @@ class StreamAttempt:
                 chunk += self._encode(notification)
             self._written_count = index + 1
         self._stream.write(bytes(chunk))
-        if self._stream.buffered_bytes > _SLOW_PEER_BYTES:
-            self._end_input()
+        return None
 
     def _end_input(self) -> None:
         if self._input_open:

@@ -67,7 +67,7 @@ class Deployments:
         self._options = options or RemoteOptions()
         self._remote: dict[str, tuple[DeploymentSpec, Transport]] = {}
         self._versions: dict[str, Deployment] = {}  # of the code, in this process
-        self._closing: set[asyncio.Task[None]] = set()  # transports that are let go
+        self._leaving: dict[Transport, asyncio.Task[None]] = {}  # used by open attempts only
 
     # ---- what is deployed
 
@@ -100,16 +100,20 @@ class Deployments:
             self._let_go(transport)
 
     def _let_go(self, transport: Transport) -> None:
-        task = asyncio.get_running_loop().create_task(transport.close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        """Close it when the attempts that are open there are over."""
+        self._leaving[transport] = asyncio.get_running_loop().create_task(self._leave(transport))
+
+    async def _leave(self, transport: Transport) -> None:
+        await transport.drained()
+        await transport.close()
+        del self._leaving[transport]
 
     async def close(self) -> None:
-        """Let every transport go."""
+        """Abort what is open and let every transport go."""
         for deployment_id in list(self._remote):
             self.remove(deployment_id)
-        if self._closing:
-            await asyncio.wait(self._closing)
+        leaving = dict(self._leaving)
+        await asyncio.gather(*(each.close() for each in leaving), *leaving.values())
 
     # ---- attempts
 

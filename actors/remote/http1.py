@@ -87,6 +87,10 @@ class Http1Transport:
         stream.task = self._open[stream] = task
         return stream
 
+    async def drained(self) -> None:
+        while self._open:
+            await asyncio.wait(self._open.values())
+
     async def close(self) -> None:
         """Abort what is open and let all connections go. Idempotent."""
         self._is_closed = True

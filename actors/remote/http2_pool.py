@@ -43,6 +43,7 @@ class Http2Transport:
         self._connecting: set[asyncio.Task[None]] = set()
         self._waiting: OrderedDict[Http2Stream, None] = OrderedDict()
         self._closed = False
+        self._changed = asyncio.Event()  # perhaps nothing is open any more
         self._room = options.max_streams  # of a connection, as the last one had it
 
     def open(self, request: HttpRequest, receiver: Receiver) -> Http2Stream:
@@ -60,6 +61,11 @@ class Http2Transport:
         self._waiting[stream] = None
         self._connect_if_needed(loop)
         return stream
+
+    async def drained(self) -> None:
+        while self._waiting or not all(each.is_idle for each in self._connections):
+            self._changed.clear()
+            await self._changed.wait()
 
     async def close(self) -> None:
         self._closed = True
@@ -84,10 +90,12 @@ class Http2Transport:
 
     def dropped(self, stream: Http2Stream) -> None:
         self._waiting.pop(stream, None)
+        self._changed.set()
 
     # ---- Owner, for connections ----------------------------------------------------------------
 
     def freed(self, connection: Http2Connection) -> None:
+        self._changed.set()
         if not self._waiting or self._closed:
             return
         while self._waiting and connection.capacity > 0:
@@ -100,6 +108,7 @@ class Http2Transport:
         if connection not in self._connections:
             return  # it was still being made; that task tells why it failed
         self._connections.remove(connection)
+        self._changed.set()
         if connection.was_used:
             self._connect_if_needed(asyncio.get_running_loop())
         elif connection.error is not None:
@@ -220,5 +229,6 @@ class Http2Transport:
             return
         waiting = tuple(self._waiting)
         self._waiting.clear()
+        self._changed.set()
         for stream in waiting:
             stream.fail(error)

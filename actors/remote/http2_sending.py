@@ -197,6 +197,7 @@ class Outbox:
                 stream.queued = False
             stream.out_size -= size
             if stream.over_low and stream.out_size < LOW_WATER_BYTES:
+                stream.over_low = False
                 eased.append(stream)
         ready.extend(starved)
         if starved and h2.outbound_flow_control_window > 0:

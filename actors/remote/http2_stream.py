@@ -166,8 +166,7 @@ class Http2Stream:
 
     def ease(self) -> None:
         """What waits to leave has fallen below the low-water mark."""
-        if self.over_low and not self.over:
-            self.over_low = False
+        if not self.over:
             try:
                 self.receiver.on_writable()
             except Exception as error:

@@ -85,5 +85,8 @@ class Transport(Protocol):
     def open(self, request: HttpRequest, receiver: Receiver) -> Stream:
         """Begin an exchange; connecting happens behind it. The body follows through the stream."""
 
+    async def drained(self) -> None:
+        """Wait until no exchange is open."""
+
     async def close(self) -> None:
         """Abort what is open and let all connections go."""

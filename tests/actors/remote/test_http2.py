@@ -113,6 +113,33 @@ def test_ten_mebibytes_go_both_ways(factory: "type[asyncio.AbstractEventLoop]") 
         runner.run(asyncio.wait_for(scenario(), 20))
 
 
+def test_a_writer_that_goes_on_within_on_writable_is_called_until_all_has_left() -> None:
+    body = os.urandom(3 * MIB)
+
+    class Writer(Ear):
+        left = memoryview(body)
+
+        def on_writable(self) -> None:
+            while self.left and stream.buffered_bytes < 256 * 1024:
+                stream.write(bytes(self.left[: 256 * 1024]))
+                self.left = self.left[256 * 1024 :]
+            if not self.left:
+                stream.close_input()
+
+    async def scenario() -> None:
+        nonlocal stream
+        async with hypercorn(echo) as port, transport_to(port) as transport:
+            ear = Writer()
+            stream = transport.open(request(), ear)
+            ear.on_writable()
+            await ear.over()
+            assert ear.failure is None
+            assert bytes(ear.body) == body
+
+    stream: Any = None
+    run(scenario)
+
+
 def test_many_streams_share_connections_in_order() -> None:
     async def scenario() -> None:
         async with hypercorn(echo) as port, transport_to(port) as transport:
