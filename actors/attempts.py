@@ -37,6 +37,14 @@ class OpenAttempt:
         self.closed_at_s: float | None = None if place.bidi else now_s
         self.awaiting: Awaiting | None = None  # what it waits for, while it does
 
+    @property
+    def due_at_s(self) -> float:
+        """When it is to be asked to suspend; where it was asked, when it counts as stuck."""
+        handler = self.place.handler
+        if self.closed_at_s is None:
+            return self.quiet_since_s + handler.inactivity_timeout_ms / 1000
+        return self.closed_at_s + handler.abort_timeout_ms / 1000
+
 
 class AfterCommit(msgspec.Struct, frozen=True):
     """What an attempt is told once everything decided before it is durable."""
@@ -159,13 +167,14 @@ class OpenAttempts:
 
     def sweep(self, now_s: float) -> list[OpenAttempt]:
         """Ask the inactive to suspend; those that have not reacted for their abort timeout."""
-        stuck = []
-        for opened in list(self._open.values()):
-            quiet_ms = (now_s - opened.quiet_since_s) * 1000
-            if opened.closed_at_s is not None:
-                if (now_s - opened.closed_at_s) * 1000 >= opened.place.handler.abort_timeout_ms:
-                    stuck.append(opened)
-            elif quiet_ms >= opened.place.handler.inactivity_timeout_ms:
-                opened.quiet_since_s = now_s
-                self.close_input(opened)
-        return stuck
+        return [each for each in self.all() if self.is_stuck(each, now_s)]
+
+    def is_stuck(self, opened: OpenAttempt, now_s: float) -> bool:
+        """Ask it to suspend where it is time to; whether it has not reacted for its abort timeout."""
+        if now_s < opened.due_at_s:
+            return False
+        if opened.closed_at_s is not None:
+            return True
+        opened.quiet_since_s = now_s
+        self.close_input(opened)
+        return False

@@ -67,6 +67,7 @@ _EXPIRY_BURST = 500
 _FOR_EVER_MS = 1 << 62
 _RECOVERY_BURST = 200
 _SWEEP_INTERVAL_S = 1.0
+_EXACT_BELOW_S = 5.0
 _KEPT_FOR_GATEWAYS_S = 60.0
 
 
@@ -343,6 +344,7 @@ class Partition:
             ahead = not place.protocol_version or (place.may_run_ahead and not record.pinned)
             opened = OpenAttempt(act.id, act.attempt, actor, place, now_s, ahead)
             self.attempts.add(opened)
+            self._watch(opened, now_s)
             self._counts.began(opened, record)
             self._tell_attempt(opened, Open(act.id, start))
         except Undeployed as error:
@@ -455,6 +457,26 @@ class Partition:
             if len(rows) < _EXPIRY_BURST:
                 return
 
+    def _watch(self, opened: OpenAttempt, now_s: float) -> None:
+        """A timeout that is soon over is kept to the point; for others the sweep is good enough."""
+        due_at_s = opened.due_at_s
+        if due_at_s - now_s <= _EXACT_BELOW_S:
+            self._loop.call_at(due_at_s, self._look_at, opened)
+
+    def _look_at(self, opened: OpenAttempt) -> None:
+        if self.attempts.find(opened.id, opened.attempt) is not opened:
+            return  # it is over
+        now_s = self._loop.time()
+        if self.attempts.is_stuck(opened, now_s):
+            self._abort(opened)
+        else:
+            self._watch(opened, now_s)
+
+    def _abort(self, stuck: OpenAttempt) -> None:
+        self.attempts.abort(stuck.id)
+        message = "[RT0001] the attempt did not suspend within its abort timeout"
+        self._frames(stuck, (Failed(500, message),))
+
     async def _sweep(self) -> None:
         """Suspend the inactive, abort the stuck, passivate idle actors; rest when there are none."""
         while True:
@@ -464,9 +486,7 @@ class Partition:
                 self._has_actors.clear()
             now_s = self._loop.time()
             for stuck in self.attempts.sweep(now_s):
-                self.attempts.abort(stuck.id)
-                message = "[RT0001] the attempt did not suspend within its abort timeout"
-                self._frames(stuck, (Failed(500, message),))
+                self._abort(stuck)
             idle_since_s = now_s - self._options.idle_actor_timeout_s
             self.directory.passivate(idle_since_s, self.attempts.hosts)
             self._intensity.forget_old(now_s)

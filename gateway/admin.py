@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
@@ -33,7 +33,6 @@ from perdure.gateway.admin_inspection import Inspection
 from perdure.gateway.admin_invocations import InvocationOperations
 from perdure.gateway.admin_models import (
     entry_json,
-    handler_json,
     invocation_json,
     version_json,
 )
@@ -220,19 +219,15 @@ class Admin:
         return no_service(name) if shown is None else json_answer(shown)
 
     async def _handlers(self, request: web.BaseRequest, name: str) -> web.Response:
-        service = self._runtime.services().get(name)
-        if service is None:
-            return no_service(name)
-        return json_answer({"handlers": [handler_json(each) for each in service.handlers.values()]})
+        shown = self._deployments.service_json(name)
+        return no_service(name) if shown is None else json_answer({"handlers": shown["handlers"]})
 
     async def _handler(self, request: web.BaseRequest, name: str, handler: str) -> web.Response:
-        service = self._runtime.services().get(name)
-        found = service and service.handlers.get(handler)
-        if not found:
-            return error(
-                404, f"The requested handler '{handler}' on service '{name}' does not exist"
-            )
-        return json_answer(handler_json(found))
+        shown = self._deployments.service_json(name)
+        for each in () if shown is None else cast(list[dict[str, object]], shown["handlers"]):
+            if each["name"] == handler:
+                return json_answer(each)
+        return error(404, f"The requested handler '{handler}' on service '{name}' does not exist")
 
     # ---- invocations ----------------------------------------------------------------------------
 

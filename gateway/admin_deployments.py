@@ -20,6 +20,7 @@ from perdure.gateway.admin_answers import (
     not_json,
     text,
 )
+from perdure.gateway.admin_models import service_json
 from perdure.gateway.admin_routes import is_v2
 from perdure.gateway.deployment_errors import coded
 from perdure.gateway.deployment_ids import id_fault
@@ -64,8 +65,9 @@ class DeploymentOperations:
         if service is None:
             return None
         if self._registrar is None:
-            return models.noted_service_json(service, [], self._defaults)
-        return models.noted_service_json(*self._registrar.shown(service), self._defaults)
+            return service_json(service, self._defaults)
+        shown, infos = self._registrar.shown(service)
+        return service_json(shown, self._defaults, infos)
 
     async def _register(self, request: web.BaseRequest) -> web.Response:
         registrar = self._registrar

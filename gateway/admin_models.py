@@ -5,7 +5,9 @@ and state are ours (the official API answers these with SQL alone).
 """
 
 import base64
-from typing import Any, Final
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -15,6 +17,8 @@ from perdure.journal.records import target_text
 from perdure.journal.requests import InvocationInfo
 from perdure.journal.schema import Defaults, Handler, HandlerType, Options, Service, ServiceType
 from perdure.journal.state_version import state_version
+
+Infos: TypeAlias = Mapping[str, list[dict[str, str]]]
 
 _FEATURES: Final = (
     "vqueues", "protocol_v7", "scoped_virtual_objects", "kafka_scope", "invoker_yield",
@@ -38,19 +42,26 @@ def version_json(version: str, ingress_url: str) -> dict[str, object]:
 # ---- services ------------------------------------------------------------------------------------
 
 
-def service_json(service: Service, defaults: Defaults) -> dict[str, object]:
+def service_json(
+    service: Service, defaults: Defaults, infos: Infos = MappingProxyType({})
+) -> dict[str, object]:
     """ServiceMetadata: effective values, the service's own before the server's (admin 5.1)."""
+
+    def noted(name: str) -> dict[str, object]:
+        return {"info": infos[name]} if name in infos else {}
+
     options = service.options
     return {
         "name": service.name,
         "ty": service.type.value,
-        "handlers": [handler_json(each) for each in service.handlers.values()],
+        "handlers": [_handler_json(each) | noted(each.name) for each in service.handlers.values()],
         **_described(service.documentation, service.metadata),
         "deployment_id": service.deployment_id,
         "revision": service.revision,
         "public": not options.ingress_private,
         **_effective_options(service.type, options, defaults),
         "retry_policy": _effective_retry(options, defaults),
+        **noted(""),
     }
 
 
@@ -65,7 +76,8 @@ def _effective_options(
     if type_ is ServiceType.WORKFLOW:
         shown["workflow_completion_retention"] = duration("workflow_retention_ms")
     journal = duration("journal_retention_ms")
-    if journal != "0s":  # the official server leaves out a retention of none
+    if journal != "0s" or options.journal_retention_ms is not None:
+        # the official server leaves out a default of none
         shown["journal_retention"] = journal
     shown["inactivity_timeout"] = duration("inactivity_timeout_ms")
     shown["abort_timeout"] = duration("abort_timeout_ms")
@@ -100,7 +112,7 @@ def _retry_options(options: Options) -> dict[str, object]:
     return {name: value for name, value in shown.items() if value is not None}
 
 
-def handler_json(handler: Handler) -> dict[str, object]:
+def _handler_json(handler: Handler) -> dict[str, object]:
     """HandlerMetadata: only what the handler itself sets, beside what everyone has."""
     shown: dict[str, object] = {"name": handler.name}
     if handler.type is not HandlerType.SERVICE:

@@ -199,13 +199,5 @@ def _services_json(
 ) -> list[dict[str, object]]:
     recorded = {each.name: each for each in record.services}
     return [
-        noted_service_json(each, infos_of(recorded[each.name], record), defaults)
-        for each in services
+        service_json(each, defaults, infos_of(recorded[each.name], record)) for each in services
     ]
-
-
-def noted_service_json(
-    service: Service, infos: list[dict[str, str]], defaults: Defaults
-) -> dict[str, object]:
-    shown = service_json(service, defaults)
-    return shown | {"info": infos} if infos else shown

@@ -15,6 +15,7 @@ import msgspec
 from perdure.actors.remote.deployments import DeploymentSpec
 from perdure.actors.remote.port import Headers, Transport
 from perdure.gateway import registrations
+from perdure.gateway.admin_models import Infos
 from perdure.gateway.deployment_errors import DeploymentRefused, coded
 from perdure.gateway.deployment_requests import (
     Connect,
@@ -33,7 +34,7 @@ from perdure.gateway.deployment_uri import (
     read_address,
     version_uri,
 )
-from perdure.gateway.discovery import Discovered, Discovery
+from perdure.gateway.discovery import HTTP1, HTTP2, Discovered, Discovery
 from perdure.gateway.patches import patched
 from perdure.gateway.registrations import Records
 from perdure.gateway.registry_file import (
@@ -50,8 +51,6 @@ from perdure.journal.schema import Defaults, Service, ServiceType
 
 log = logging.getLogger("perdure.deployments")
 
-_HTTP2: Final = "HTTP/2.0"
-_HTTP1: Final = "HTTP/1.1"
 _ULID_RANDOM_BYTES: Final = 10
 
 
@@ -129,7 +128,7 @@ class Registrar:
                 self._records, old, found.manifest.services, keep_patches=True
             )
             record = registrations.discovered(
-                old.id if old else self._new_id(), uri, _HTTP2, found, services, self._now_ms()
+                old.id if old else self._new_id(), uri, HTTP2, found, services, self._now_ms()
             )
             if old is not None:
                 record = msgspec.structs.replace(record, created_at_ms=old.created_at_ms)
@@ -200,11 +199,9 @@ class Registrar:
             known = registrations.at_uri(self._records, address.uri)
             if known:
                 return Outcome.UNCHANGED, known[-1]
-        http_version = _HTTP1 if wanted.http1 else _HTTP2
-        transport = self._connect(address.uri, http2=not wanted.http1)
+        reached = await self._discovery.reach(self._connect, address, wanted.headers, wanted.http1)
         used = False
         try:
-            found = await self._discover(transport, address, wanted.headers, wanted.http1)
             async with self._alone():
                 known = registrations.at_uri(self._records, address.uri)
                 if known and not wanted.force:
@@ -218,15 +215,15 @@ class Registrar:
                     )
                 services = registrations.revised(
                     self._records,
-                    found.manifest.services,
+                    reached.found.manifest.services,
                     breaking=wanted.breaking or wanted.force,
                 )
                 id = known[0].id if known else self._new_id()
                 record = registrations.discovered(
                     id,
                     address.uri,
-                    http_version,
-                    found,
+                    reached.http_version,
+                    reached.found,
                     services,
                     self._now_ms(),
                     wanted.headers,
@@ -234,11 +231,11 @@ class Registrar:
                 )
                 if not wanted.dry_run:
                     used = True
-                    await self._put(record, transport)
+                    await self._put(record, reached.transport)
                 return (Outcome.OVERWRITTEN if known else Outcome.NEW), record
         finally:
             if not used:
-                await transport.close()
+                await reached.transport.close()
 
     async def update(self, deployment_id: str, wanted: Update) -> DeploymentRecord:
         """Raises DeploymentRefused, deployment_uri.UnreadableUri, StoreError."""
@@ -250,19 +247,17 @@ class Registrar:
                 400, f"deployment '{old.id}' is in this process; it has no address"
             )
         address = read_address(old.uri if wanted.uri is None else wanted.uri)
-        http1 = old.http_version == _HTTP1 if wanted.http1 is None else wanted.http1
+        http1 = old.http_version == HTTP1 if wanted.http1 is None else wanted.http1
         headers = old.headers if wanted.headers is None else wanted.headers
-        found = transport = None
+        reached = None
         if wanted.overwrite or wanted.uri is not None or wanted.http1 is not None:
-            transport = self._connect(address.uri, http2=not http1)
+            reached = await self._discovery.reach(self._connect, address, headers, http1)
         used = False
         try:
-            if transport is not None:
-                found = await self._discover(transport, address, headers, http1)
             async with self._alone():
                 now = self.get(deployment_id)  # it may be gone by now
                 record = msgspec.structs.replace(now, headers=headers)
-                if found is not None:
+                if reached is not None:
                     if now != old:
                         raise DeploymentRefused(
                             409,
@@ -270,16 +265,16 @@ class Registrar:
                             "this was written, so try again",
                         )
                     record = msgspec.structs.replace(
-                        record, uri=address.uri, http_version=_HTTP1 if http1 else _HTTP2
+                        record, uri=address.uri, http_version=reached.http_version
                     )
-                    record = self._updated(record, found, wanted.overwrite)
+                    record = self._updated(record, reached.found, wanted.overwrite)
                 if not wanted.dry_run:
                     used = True
-                    await self._put(record, transport)
+                    await self._put(record, None if reached is None else reached.transport)
                 return record
         finally:
-            if transport is not None and not used:
-                await transport.close()
+            if reached is not None and not used:
+                await reached.transport.close()
 
     def _updated(
         self, record: DeploymentRecord, found: Discovered, overwrite: bool
@@ -366,11 +361,11 @@ class Registrar:
             return tuple(msgspec.structs.replace(each, deployment_id=record.id) for each in made)
         return registrations.services_of(record, self._defaults)
 
-    def shown(self, service: Service) -> tuple[Service, list[dict[str, str]]]:
+    def shown(self, service: Service) -> tuple[Service, Infos]:
         """A service of the engine as listings show it: with its deployment's id, and notes on it."""
         record = self._home(service)
         if record is None:
-            return service, []
+            return service, {}
         recorded = next(each for each in record.services if each.name == service.name)
         infos = registrations.infos_of(recorded, record)
         return msgspec.structs.replace(service, deployment_id=record.id), infos
@@ -452,7 +447,7 @@ class Registrar:
         local = is_local(record.uri)
         transport = self._transports.get(record.id)
         if transport is None:
-            transport = self._connect(record.uri, http2=record.http_version == _HTTP2)
+            transport = self._connect(record.uri, http2=record.http_version == HTTP2)
             self._transports[record.id] = transport
         spec = DeploymentSpec(
             id=record.id,
@@ -476,16 +471,6 @@ class Registrar:
                 continue
             service = effective(patched(known[each.name], each.patch), self._defaults)
             yield msgspec.structs.replace(service, revision=each.revision)
-
-    async def _discover(
-        self, transport: Transport, address: Address, headers: Headers, http1: bool
-    ) -> Discovered:
-        def over_http1() -> Transport:
-            return self._connect(address.uri, http2=False)
-
-        return await self._discovery.discover(
-            transport, address, headers, None if http1 else over_http1
-        )
 
     def _new_id(self) -> str:
         """A ULID: the time, then chance."""

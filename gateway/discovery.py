@@ -6,6 +6,7 @@ an answer is never repeated to whoever registers (reliability S5). Rules: servic
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable
 from typing import Final
 
@@ -14,12 +15,16 @@ import msgspec
 from perdure.actors.remote.addresses import AddressRefused
 from perdure.actors.remote.deployments import Signing
 from perdure.actors.remote.fetch import Response, fetch
-from perdure.actors.remote.port import Headers, HttpRequest, Transport, TransportFailed
+from perdure.actors.remote.port import Headers, Http1Only, HttpRequest, Transport, TransportFailed
 from perdure.gateway.deployment_errors import DeploymentRefused, coded
+from perdure.gateway.deployment_requests import Connect
 from perdure.gateway.deployment_uri import Address
 from perdure.gateway.manifest import Manifest, read_manifest
 from perdure.journal.schema import Defaults
 from perdure.journal.wire.versions import OLDEST, negotiate
+
+HTTP2: Final = "HTTP/2.0"
+HTTP1: Final = "HTTP/1.1"
 
 log = logging.getLogger("perdure.discovery")
 
@@ -42,6 +47,12 @@ class Discovered(msgspec.Struct, frozen=True):
     sdk_version: str | None
 
 
+class Reached(msgspec.Struct, frozen=True):
+    found: Discovered
+    transport: Transport
+    http_version: str
+
+
 class Discovery:
     """How this server asks. ``headers`` go with every request, before those of a deployment."""
 
@@ -62,6 +73,27 @@ class Discovery:
         self._signing = signing
         self._now_ms = now_ms
 
+    async def reach(
+        self, connect: Connect, address: Address, headers: Headers, http1: bool
+    ) -> Reached:
+        """Connect and ask; over HTTP/1.1, too, where TLS tells that the endpoint speaks nothing else.
+
+        The transport is the caller's to close. Raises what ``discover`` raises.
+        """
+
+        def over_http1() -> Transport:
+            return connect(address.uri, http2=False)
+
+        transport = over_http1() if http1 else connect(address.uri, http2=True)
+        try:
+            found = await self.discover(transport, address, headers, None if http1 else over_http1)
+        except BaseException as error:
+            await transport.close()
+            if isinstance(error, Http1Only):
+                return await self.reach(connect, address, headers, http1=True)
+            raise
+        return Reached(found, transport, HTTP1 if http1 else HTTP2)
+
     async def discover(
         self,
         transport: Transport,
@@ -69,7 +101,7 @@ class Discovery:
         headers: Headers = (),
         http1: Callable[[], Transport] | None = None,
     ) -> Discovered:
-        """Raises DeploymentRefused with META0003, 5, 12, 13, 14.
+        """Raises DeploymentRefused with META0003, 5, 12, 13, 14, and Http1Only.
 
         ``http1`` makes a transport over HTTP/1.1 to the same address, to find out whether the endpoint
         speaks that alone.
@@ -95,7 +127,12 @@ class Discovery:
                 response = await self._fetch(transport, address, headers)
             except TransportFailed as e:
                 reason = str(e)
-                if _is_forbidden(e):
+                if _is_because_of(AddressRefused, e):
+                    raise self._failed(address, reason) from None
+                if _is_because_of(Http1Only, e):
+                    raise Http1Only(reason) from None
+                if _is_because_of(ssl.SSLCertVerificationError, e):
+                    reason += "; an authority of your own is named in 'deployments.tls_ca_file'"
                     raise self._failed(address, reason) from None
                 if http1 is not None:
                     await self._probe(http1(), address, headers)
@@ -187,10 +224,10 @@ class Discovery:
         return negotiate(oldest, newest, self._newest_version) is not None
 
 
-def _is_forbidden(error: BaseException | None) -> bool:
-    """Whether the address guard is behind an error, which transports wrap in their own."""
+def _is_because_of(kind: type[Exception], error: BaseException | None) -> bool:
+    """Whether an error of this kind is behind ``error``: transports wrap them in their own."""
     while error is not None:
-        if isinstance(error, AddressRefused):
+        if isinstance(error, kind):
             return True
         error = error.__cause__ or error.__context__
     return False

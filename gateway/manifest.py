@@ -143,7 +143,8 @@ def read_manifest(body: bytes, defaults: Defaults) -> Manifest:
 def read_service(raw: bytes, defaults: Defaults, *, bidi: bool, index: int = 0) -> Service:
     """One service with its effective options; revision and deployment are for the caller to set.
 
-    Not ``bidi``: an inactivity timeout has no meaning and becomes 0 (admin 5.1). Raises DeploymentRefused.
+    Not ``bidi``: the inactivity timeout is 0 and that of a handler is ignored (admin 5.1). Raises
+    DeploymentRefused.
     """
     where = _name_in(raw, "service", f"services[{index}]")
     given = _decoded(_decode_service, raw, where)
@@ -159,7 +160,9 @@ def read_service(raw: bytes, defaults: Defaults, *, bidi: bool, index: int = 0) 
     type_ = _SERVICE_TYPES.get(given.ty or "")
     if type_ is None:
         raise _unusable(_expected(where, "ty", " or ".join(_SERVICE_TYPES), given.ty))
-    options = _options(given, where, bidi)
+    options = _options(given, where)
+    if not bidi:
+        options = msgspec.structs.replace(options, inactivity_timeout_ms=0)
     handlers: dict[str, Handler] = {}
     for number, each in enumerate(given.handlers):
         handler = _read_handler(bytes(each), number, where, given.name, type_, options, bidi)
@@ -196,7 +199,9 @@ def _read_handler(
     if type_ is None:
         names = " or ".join(name or "nothing" for name in allowed)
         raise _against(where, f"field 'ty': expected {names} in a {service_type}, found {given.ty}")
-    options = _options(given, where, bidi)
+    options = _options(given, where)
+    if not bidi:
+        options = msgspec.structs.replace(options, inactivity_timeout_ms=None)
     _check_retention(options, type_, where)
     if outer.ingress_private and options.ingress_private is False:
         raise _against(
@@ -241,7 +246,7 @@ def _check_retention(options: Options, type_: HandlerType, where: str) -> None:
 # ---- options and numbers -------------------------------------------------------------------------
 
 
-def _options(given: _Common, where: str, bidi: bool) -> Options:
+def _options(given: _Common, where: str) -> Options:
     def millis(name: str, value: int | None) -> int | None:
         if value is None:
             return None
@@ -258,10 +263,9 @@ def _options(given: _Common, where: str, bidi: bool) -> Options:
     exhausted = given.retry_policy_on_max_attempts
     if exhausted is not None and exhausted not in _ON_MAX_ATTEMPTS:
         raise _unusable(_expected(where, "retryPolicyOnMaxAttempts", "PAUSE or KILL", exhausted))
-    inactivity_ms = millis("inactivityTimeout", given.inactivity_timeout)
     eager_keys = given.eager_state_keys_whitelist
     return Options(
-        inactivity_timeout_ms=inactivity_ms if bidi or inactivity_ms is None else 0,
+        inactivity_timeout_ms=millis("inactivityTimeout", given.inactivity_timeout),
         abort_timeout_ms=millis("abortTimeout", given.abort_timeout),
         journal_retention_ms=millis("journalRetention", given.journal_retention),
         idempotency_retention_ms=millis("idempotencyRetention", given.idempotency_retention),

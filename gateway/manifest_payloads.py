@@ -59,7 +59,8 @@ def output_rule(given: Output | None, where: str) -> tuple[OutputRule, object, s
         raise _bad_type(given.content_type, where, "output", "type/sub")
     full = kind.strip() + semicolon + parameters.rstrip()
     rule = OutputRule(full, set_if_empty=bool(given.set_content_type_if_empty))
-    return rule, schema, _description(full, schema)
+    shown = _description(full, schema)
+    return rule, schema, f"optional {full}" if rule.set_if_empty and shown == full else shown
 
 
 def _content_type(text: str, where: str, field: str) -> str:

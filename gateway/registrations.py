@@ -10,8 +10,10 @@ from typing import TypeAlias
 import msgspec
 
 from perdure.actors.remote.port import Headers
+from perdure.gateway.admin_models import Infos
 from perdure.gateway.deployment_errors import coded
 from perdure.gateway.discovery import Discovered
+from perdure.gateway.durations import format_duration
 from perdure.gateway.manifest import read_service
 from perdure.gateway.patches import patched
 from perdure.gateway.registry_file import DeploymentRecord, ServicePatch, ServiceRecord
@@ -174,19 +176,25 @@ def discovered(
     )
 
 
-def infos_of(service: ServiceRecord, record: DeploymentRecord) -> list[dict[str, str]]:
-    """Notes on a service for the admin API (admin 5.1)."""
+def infos_of(service: ServiceRecord, record: DeploymentRecord) -> Infos:
+    """Notes for the admin API (admin 5.1): on the service, under "", and on its handlers by name."""
     if record.bidi or not service.manifest:
-        return []
+        return {}
     given = msgspec.json.decode(service.manifest)
-    levels = [given, *given["handlers"]]
-    if not any(each.get("inactivityTimeout") is not None for each in levels):
-        return []
+    levels = {"": given} | {each["name"]: each for each in given["handlers"]}
+    return {
+        name: [_ignored(each["inactivityTimeout"])]
+        for name, each in levels.items()
+        if each.get("inactivityTimeout") is not None
+    }
+
+
+def _ignored(inactivity_ms: int) -> dict[str, str]:
     text = (
-        "the inactivity timeout is ignored, since the deployment answers request by request: its "
-        "attempts are suspended whenever they wait"
+        f"the inactivity timeout of {format_duration(inactivity_ms)} is ignored, since the deployment "
+        "answers request by request: its attempts are suspended whenever they wait"
     )
-    return [{"code": "RT0021", "message": text}]
+    return {"code": "RT0021", "message": text}
 
 
 def refuse_type(service_type: ServiceType) -> str:

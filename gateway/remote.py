@@ -5,6 +5,7 @@ when they are first needed: they are a twelfth of every start otherwise.
 """
 
 import logging
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -37,6 +38,7 @@ class Remote:
         given = settings.deployments
         self.signer = _signer(given.identity_key_file)
         self._guard = _guard(given)
+        self._trust = _trust(given.tls_ca_file)
         self._headers = _headers(given.cluster_name)
         self.options = RemoteOptions(
             newest_version=given.newest_protocol_version,
@@ -83,15 +85,26 @@ class Remote:
                 max_connections=given.connections_limit,
                 max_streams=given.streams_per_connection_limit,
             )
-            return Http2Transport(uri, options=options, resolve=self._guard.resolve)
+            return Http2Transport(
+                uri, options=options, resolve=self._guard.resolve, tls=self._tls()
+            )
         return Http1Transport(
             uri,
             resolve=self._guard.resolve,
             options=Http1Options(
                 connections_limit=given.http1_connections_limit,
                 connect_timeout_s=connect_timeout_s,
+                tls=self._tls(),
             ),
         )
+
+    def _tls(self) -> ssl.SSLContext | None:
+        """One for each transport: what it offers in ALPN is set in it. None: what the system trusts."""
+        if not self._trust:
+            return None
+        context = ssl.create_default_context()
+        context.load_verify_locations(cadata=self._trust)
+        return context
 
 
 def _signer(file: str) -> "Signer | None":
@@ -108,6 +121,20 @@ def _signer(file: str) -> "Signer | None":
         raise SettingsError(f"{where} is no key: {e}") from e
     log.info("requests to deployments are signed; their public key is %s", signer.key_id)
     return signer
+
+
+def _trust(file: str) -> str:
+    if not file:
+        return ""
+    where = f"the file of authorities {file} ('deployments.tls_ca_file')"
+    try:
+        pem = Path(file).read_text("ascii")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
+    except (ssl.SSLError, ValueError) as e:
+        raise SettingsError(f"{where} has no certificate in PEM form: {e}") from e
+    except OSError as e:
+        raise SettingsError(f"{where} cannot be read: {e.strerror}") from e
+    return pem
 
 
 def _guard(given: Deployments) -> AddressGuard:

@@ -140,12 +140,13 @@ class Deployments(msgspec.Struct, frozen=True):
     newest_protocol_version: Annotated[int, msgspec.Meta(ge=5, le=7)] = 7
     message_size_limit_bytes: Bytes = _named(32 * _MIB, "message_size_limit")
     discovery_timeout_ms: Millis = _named(10 * _SECOND, "discovery_timeout")
+    tls_ca_file: str = ""
     connect_timeout_ms: Millis = _named(10 * _SECOND, "connect_timeout")
     ping_interval_ms: Millis = _named(40 * _SECOND, "ping_interval")
     ping_timeout_ms: Millis = _named(20 * _SECOND, "ping_timeout")
     connections_limit: int = 8
     streams_per_connection_limit: int = 128
-    http1_connections_limit: int = 256
+    http1_connections_limit: int = 1024
 
 
 class Supervisor(msgspec.Struct, frozen=True):

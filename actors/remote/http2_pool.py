@@ -13,7 +13,7 @@ from perdure.actors.remote.http2_headers import HeadEncoder, MalformedHead
 from perdure.actors.remote.http2_options import Http2Options
 from perdure.actors.remote.http2_stream import Http2Stream
 from perdure.actors.remote.origin import Resolve, origin_of, resolve_freely
-from perdure.actors.remote.port import HttpRequest, Receiver, TransportFailed
+from perdure.actors.remote.port import Http1Only, HttpRequest, Receiver, TransportFailed
 
 _DEFAULT_OPTIONS = Http2Options()
 
@@ -205,7 +205,7 @@ class Http2Transport:
         secured = transport.get_extra_info("ssl_object")
         if secured is not None and secured.selected_alpn_protocol() != "h2":
             transport.abort()
-            raise TransportFailed(
+            raise Http1Only(
                 f"{origin.uri}: it does not offer HTTP/2 in TLS (ALPN); register the deployment with "
                 f"use_http_11"
             )

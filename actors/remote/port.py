@@ -17,6 +17,10 @@ class TransportFailed(PerdureError):
     """The exchange broke: no connection, reset, timeout, or the peer broke HTTP (RT0010)."""
 
 
+class Http1Only(TransportFailed):
+    """The peer does not offer HTTP/2 in TLS (ALPN), so it speaks HTTP/1.1."""
+
+
 class HttpRequest(msgspec.Struct, frozen=True):
     """``path`` begins with a slash, has the deployment's own path in front, and may have a query."""
 

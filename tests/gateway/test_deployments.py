@@ -228,12 +228,27 @@ def test_a_request_response_endpoint_says_that_it_ignores_an_inactivity_timeout(
     tmp_path: Path,
 ) -> None:
     async def test(server: Up) -> None:
-        body = manifest(service("S", inactivityTimeout=5000), protocolMode="REQUEST_RESPONSE")
+        handlers = [{"name": "own", "inactivityTimeout": 4000}, {"name": "h"}]
+        services = [
+            service("S", inactivityTimeout=5000),
+            {"name": "Own", "ty": "SERVICE", "handlers": handlers},
+        ]
+        body = manifest(*services, protocolMode="REQUEST_RESPONSE")
         async with Endpoint(body).serve() as uri:
-            (found,) = (await server.register(uri)).json()["services"]
-            assert found["inactivity_timeout"] == "0s"
-            assert [each["code"] for each in found["info"]] == ["RT0021"]
-            assert (await server.admin.get("/services/S")).json() == found
+            whole, by_handler = (await server.register(uri)).json()["services"]
+            assert whole["inactivity_timeout"] == by_handler["inactivity_timeout"] == "0s"
+            assert [each["code"] for each in whole["info"]] == ["RT0021"]
+            assert "info" not in by_handler
+            own, plain = by_handler["handlers"]
+            assert "inactivity timeout of 4s is ignored" in own["info"][0]["message"]
+            assert "inactivity_timeout" not in own
+            assert "info" not in plain
+            for each in (whole, by_handler):
+                path = f"/services/{each['name']}"
+                assert (await server.admin.get(path)).json() == each
+                listed = (await server.admin.get(f"{path}/handlers")).json()
+                assert listed == {"handlers": each["handlers"]}
+            assert (await server.admin.get("/services/Own/handlers/own")).json() == own
 
     on(tmp_path / "data", test)
 

@@ -216,6 +216,8 @@ def test_discovery_is_signed_where_a_key_is_set(tmp_path: Path) -> None:
     [
         ({"identity_key_file": os.devnull}, "is no key: expected one PEM block"),
         ({"identity_key_file": "/no/such/file"}, "cannot be read: No such file"),
+        ({"tls_ca_file": os.devnull}, "has no certificate in PEM form"),
+        ({"tls_ca_file": "/no/such/file"}, "cannot be read: No such file"),
         ({"allow": ("http://x",)}, "bad value for 'deployments.allow'"),
         ({"cluster_name": "a\r\nb: c"}, "expected visible ASCII"),
     ],

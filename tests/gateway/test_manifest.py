@@ -332,7 +332,7 @@ def test_input_rules(given: Any, rules: tuple[InputRule, ...], description: str)
         ({}, OutputRule(None), "none"),
         ({"setContentTypeIfEmpty": False}, OutputRule(None), "none"),
         ({"contentType": "text/plain; charset=utf-8", "setContentTypeIfEmpty": True},
-         OutputRule("text/plain; charset=utf-8", set_if_empty=True), "text/plain; charset=utf-8"),
+         OutputRule("text/plain; charset=utf-8", set_if_empty=True), "optional text/plain; charset=utf-8"),
         ({"contentType": "application/json", "jsonSchema": {"type": "integer"}},
          OutputRule("application/json"), "JSON integer"),
     ],

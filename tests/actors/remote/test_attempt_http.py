@@ -271,6 +271,18 @@ def test_a_silent_peer_is_aborted(play: Play, name: str, bidi: bool) -> None:
     play(scenario, SILENCES[name], bidi=bidi, **TIMEOUTS)
 
 
+def test_timeouts_below_a_second_are_kept_to_the_point(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        began_s = now_s()
+        id = await world.send()
+        await world.until(id, "backing-off")
+        assert 0.3 <= now_s() - began_s <= 0.4
+        assert (await world.failure(id)).message.startswith("[RT0001]")
+        assert await world.result(id) == Value(OK)
+
+    play(scenario, silent, inactivity_timeout_ms=100, abort_timeout_ms=200)
+
+
 def test_inactivity_asks_to_suspend_and_is_no_failure(play: Play) -> None:
     async def sleeps(x: Exchange) -> None:
         await x.begin()

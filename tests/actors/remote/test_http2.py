@@ -115,6 +115,7 @@ def test_ten_mebibytes_go_both_ways(factory: "type[asyncio.AbstractEventLoop]") 
 
 def test_a_writer_that_goes_on_within_on_writable_is_called_until_all_has_left() -> None:
     body = os.urandom(3 * MIB)
+    stream: Any = None
 
     class Writer(Ear):
         left = memoryview(body)
@@ -136,7 +137,6 @@ def test_a_writer_that_goes_on_within_on_writable_is_called_until_all_has_left()
             assert ear.failure is None
             assert bytes(ear.body) == body
 
-    stream: Any = None
     run(scenario)
 
 
