@@ -61,7 +61,8 @@ def _merged(found: dict[str, list[Found]]) -> Loaded:
     try:
         flatten(loaded.services)
     except UsageError as error:
-        raise SettingsError(f"{' '.join(found)} can't be served: {error}") from error
+        hint = "" if any(":" in each for each in found) else "; of several apps name one, FILE:NAME"
+        raise SettingsError(f"{' '.join(found)} can't be served: {error}{hint}") from error
     return loaded
 
 
@@ -187,10 +188,13 @@ def _named(module: ModuleType, name: str, target: str) -> Found:
     if is_asgi(found):
         return HostedApp(f"{module.__name__}:{name}", found)
     if found is not None:
-        kind = type(found).__name__
+        package = type(found).__module__.partition(".")[0]
+        kind = (
+            type(found).__name__ if package == "builtins" else f"{package}.{type(found).__name__}"
+        )
         raise SettingsError(
-            f"target '{target}': '{name}' is a {kind}; expected a Service, VirtualObject, Workflow or "
-            "app(...)"
+            f"target '{target}': '{name}' is a {kind}; expected a Service, VirtualObject or Workflow of "
+            "perdure, or an app(...) of any SDK"
         )
     names = [n for n, v in vars(module).items() if isinstance(v, App | Definition) or is_asgi(v)]
     raise SettingsError(

@@ -312,7 +312,9 @@ def _attach_id(target: AttachTarget) -> bytes:
     try:
         return attach_id(target)
     except BadId as e:
-        raise Precondition("RT0017", f"bad invocation id {target!r}: {e}") from None
+        assert type(target) is ById, "other targets are not given as an id"
+        text = f"bad invocation id '{target.invocation_id}': {e}"
+        raise Precondition("RT0017", text) from None
 
 
 def attach(turn: Turn, caller: Caller, command: AttachInvocation) -> None:

@@ -11,6 +11,8 @@ from datetime import timedelta
 from types import FunctionType, UnionType
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
+import msgspec
+
 from perdure.codecs import SchemaMode, schema_for
 from perdure.journal.errors import TerminalError, UsageError
 from perdure.journal.schedules_records import Spec
@@ -328,8 +330,19 @@ def decode_input(handler: Handler[Any, Any], body: bytes) -> Any:
         return handler.handler_io.input_serde.deserialize(body)
     except TerminalError:
         raise
+    except msgspec.ValidationError as e:
+        raise TerminalError(_bad_input(handler, _misfit(body, e)), status_code=400) from e
     except Exception as e:
         raise TerminalError(_bad_input(handler, reason(e)), status_code=400) from e
+
+
+def _misfit(body: bytes, error: msgspec.ValidationError) -> str:
+    """msgspec stops at the first misfit; that the rest is no JSON at all is what helps more."""
+    try:
+        msgspec.json.decode(body)
+    except msgspec.DecodeError as e:
+        return f"no JSON: {reason(e)}"
+    return reason(error)
 
 
 def _bad_input(handler: Handler[Any, Any], problem: str) -> str:

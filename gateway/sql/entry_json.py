@@ -47,8 +47,9 @@ def lite(named: Named, type_of: TypeOf) -> Json:
         ty: Any = {"Completion": named.word}
         return {"Notification": {"ty": ty, "id": id, "result": _word(entry.result)}}
     if isinstance(entry, e.Signal):
-        body = {"ty": "Signal", "id": _signal_id(entry.signal), "result": _word(entry.result)}
-        return {"Notification": body}
+        ((kind, signal),) = _signal_id(entry.signal).items()
+        id = {f"Signal{kind}": signal}
+        return {"Notification": {"ty": "Signal", "id": id, "result": _word(entry.result)}}
     fields = _LITE[type(entry)](entry, named, type_of)
     name = getattr(entry, "name", "")
     return {"Command": {named.word: fields | ({"name": name} if name else {})}}
@@ -79,8 +80,8 @@ def _result(result: e.Result) -> Any:
             return {"Success": list(result.content)}
         case e.Failure():
             metadata = [{"key": k, "value": v} for k, v in result.metadata.items()]
-            failure = {"code": result.code, "message": result.message, "metadata": metadata}
-            return {"Failure": failure}
+            more = {"metadata": metadata} if metadata else {}
+            return {"Failure": {"code": result.code, "message": result.message, **more}}
         case e.StateKeys():
             return {"StateKeys": list(result.keys)}
         case e.InvocationId():
@@ -100,7 +101,7 @@ def _completion(entry: e.Completion, word: str) -> Json:
 
 
 def _signal_id(signal: int | str) -> Json:
-    return {"SignalName" if isinstance(signal, str) else "SignalIndex": signal}
+    return {"Name" if isinstance(signal, str) else "Index": signal}
 
 
 # ---- commands ------------------------------------------------------------------------------------

@@ -62,10 +62,15 @@ def _files(directory: Path) -> dict[str, bytes]:
         (
             "import perdure\na = perdure.Service('S')\nb = perdure.Service('S')\n",
             "",
-            ("two services named 'S'",),
+            ("two services named 'S'", "of several apps name one, FILE:NAME"),
+        ),
+        (
+            "import restate\ns = restate.Service('S')\n",
+            ":s",
+            ("'s' is a restate.Service", "or an app(...) of any SDK"),
         ),
     ],
-    ids=["syntax", "raises", "import", "exits", "empty", "name", "no service", "twice"],
+    ids=["syntax", "raises", "import", "exits", "empty", "name", "no service", "twice", "official"],
 )
 def test_a_broken_target_is_explained_with_its_place(
     perdure: Perdure, tmp_path: Path, content: str, name: str, told: tuple[str, ...]

@@ -280,7 +280,7 @@ def test_body_becomes_the_argument(fn: Any, body: bytes, value: Any) -> None:
     [
         (b'"x"', "bad input: Counter/add expects int: Expected `int`, got `str`"),
         (b"", "bad input: Counter/add expects int: the body is empty"),
-        (b"{bad", "bad input: Counter/add expects int: "),
+        (b"{bad", "bad input: Counter/add expects int: no JSON: JSON is malformed"),
     ],
 )
 def test_wrong_body_is_a_terminal_error_400_with_handler_and_type(body: bytes, says: str) -> None:

@@ -61,7 +61,7 @@ def in_lite(index: int) -> Any:
         (10, {"Command": {"GetEagerState": {"key": "k", "result": "Void"}}}),
         (11, {"Command": {"GetPromise": {"key": "p", "completion_id": 6}}}),
         (12, {"Command": {"SendSignal": {"target_invocation_id": CALLEE,
-                                         "signal_id": {"SignalIndex": 17}, "result": "Void"}}}),
+                                         "signal_id": {"Index": 17}, "result": "Void"}}}),
         (13, {"Notification": {"ty": "Signal", "id": {"SignalName": "paid"}, "result": "Success"}}),
         (14, {"Command": {"Output": {"result": "Success"}}}),
     ],
@@ -85,6 +85,8 @@ def test_the_full_form_has_bytes_as_numbers() -> None:
         }
     }
     assert in_full(14) == {"Command": {"Output": {"result": {"Success": [72]}, "name": ""}}}
+    assert in_full(12)["Command"]["SendSignal"]["signal_id"] == {"Index": 17}
+    assert in_full(13)["Notification"]["Signal"]["id"] == {"Name": "paid"}
     assert in_full(3) == {
         "Notification": {"Completion": {"Call": {"completion_id": 2, "result": {"Success": [49]}}}}
     }
