@@ -19,11 +19,12 @@ _TOO_DEEP = "[RT0025]"  # a retry would only do the same (protocol 5.5)
 
 
 def within_reason(failed: Failed) -> Failed:
-    """Without what would be too much to keep, or to wait for."""
+    """Without what would be too much to keep, or to wait for; with words and a code where it has none."""
     delay_ms = failed.next_retry_delay_ms
     return msgspec.structs.replace(
         failed,
-        message=failed.message[:MOST_TEXT],
+        code=failed.code or 500,
+        message=failed.message[:MOST_TEXT] or "the deployment sent an error without a message",
         stacktrace=failed.stacktrace[:MOST_TEXT],
         related_command_name=failed.related_command_name[:MOST_TEXT],
         next_retry_delay_ms=None if delay_ms is None else min(delay_ms, _LONGEST_RETRY_DELAY_MS),

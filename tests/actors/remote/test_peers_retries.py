@@ -80,6 +80,17 @@ def test_no_error_code_is_terminal(play: Play, code: int) -> None:
     play(scenario, says(Failed(code, "no")))
 
 
+def test_an_error_without_code_and_words_gets_both(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        id = await world.send()
+        assert await world.result(id) == Value(OK)
+        failure = await world.failure(id)
+        assert failure.code == 500
+        assert failure.message == "the deployment sent an error without a message"
+
+    play(scenario, says(Failed(0, "")))
+
+
 def test_delays_grow_by_the_policy(play: Play) -> None:
     """Row 28: 500 ms · 2ⁿ, and up to 30 % more."""
 
