@@ -458,9 +458,12 @@ class Partition:
                 return
 
     def _watch(self, opened: OpenAttempt, now_s: float) -> None:
-        """A timeout that is soon over is kept to the point; for others the sweep is good enough."""
+        """A timeout that is soon over is kept to the point; for others the sweep is good enough.
+
+        One of none, too: it says that an attempt may not wait, which is seen when it does.
+        """
         due_at_s = opened.due_at_s
-        if due_at_s - now_s <= _EXACT_BELOW_S:
+        if now_s < due_at_s <= now_s + _EXACT_BELOW_S:
             self._loop.call_at(due_at_s, self._look_at, opened)
 
     def _look_at(self, opened: OpenAttempt) -> None:

@@ -340,8 +340,10 @@ def _misfit(body: bytes, error: msgspec.ValidationError) -> str:
     """msgspec stops at the first misfit; that the rest is no JSON at all is what helps more."""
     try:
         msgspec.json.decode(body)
-    except msgspec.DecodeError as e:
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
         return f"no JSON: {reason(e)}"
+    except RecursionError:
+        pass  # too deep to look
     return reason(error)
 
 
