@@ -163,6 +163,8 @@ def _timing(body: ScheduleBody) -> Timing:
     given = [each for each in (body.cron, body.every, body.at) if each is not None]
     if len(given) != 1:
         raise ScheduleRefused(_BAD_REQUEST, "one of 'cron', 'every' and 'at' says when it runs")
+    if body.every is None and _span_ms("offset", body.offset):
+        raise ScheduleRefused(_BAD_REQUEST, "'offset' is for 'every'")
     if body.cron is not None:
         return Cron(body.cron, body.time_zone)
     if body.every is not None:

@@ -18,7 +18,7 @@ from aiohttp.streams import StreamReader
 
 from perdure.gateway.responses import Refusal, refusal_body
 from perdure.gateway.settings import Ingress
-from perdure.gateway.short_way import ShortWay
+from perdure.gateway.short_way import AnyWay, ShortWay
 from perdure.gateway.ways import GIVE_UP_S, Answer, Way
 from perdure.gateway.wire import JSON, Reply
 
@@ -183,9 +183,8 @@ class Server(web.Server):
         return enter
 
     def __call__(self) -> web.RequestHandler:
-        if self._answer is not None:
-            return cast(web.RequestHandler, ShortWay(self, self._answer))
-        return self.long_way()
+        way = AnyWay(self) if self._answer is None else ShortWay(self, self._answer)
+        return cast(web.RequestHandler, way)
 
     def long_way(self) -> "Connection":
         return Connection(
@@ -202,9 +201,12 @@ class Server(web.Server):
     def http2_way(self) -> asyncio.Protocol:
         # Few connections need it, and h2 with it.
         from perdure.gateway.http2_way import Http2Way
+        from perdure.gateway.relay import Relay
 
-        assert self._answer is not None
-        return Http2Way(self, self._answer, self._settings)
+        answer = self._answer
+        if answer is None:
+            answer = Relay(self.long_way, self._settings.request_size_limit_bytes).answer
+        return Http2Way(self, answer, self._settings)
 
     # ---- who is connected
 

@@ -16,6 +16,7 @@ from typing import Final
 import httptools
 
 from perdure.actors.plane.driving import Drive
+from perdure.gateway.http_request import HttpRequest
 from perdure.gateway.responses import Refusal
 from perdure.gateway.settings import Ingress
 from perdure.gateway.ways import Answer, Home, Way
@@ -254,3 +255,22 @@ class ShortWay(Way):
         self.give_up()
         self.close()
         await self._wait_until_gone(end_s - self._loop.time())
+
+
+class AnyWay(ShortWay):
+    """One for a server that aiohttp is all of, but for HTTP/2: it waits for the first bytes."""
+
+    __slots__ = ()
+
+    def __init__(self, home: Home) -> None:
+        super().__init__(home, _unanswered)
+
+    def _read(self, data: bytes) -> None:
+        self._raw += data
+        first = bytes(self._raw[: len(_HTTP2)])
+        if first == _HTTP2 or not _HTTP2.startswith(first):
+            self._hand_over()
+
+
+async def _unanswered(request: HttpRequest) -> Reply:
+    raise AssertionError("it takes no request itself")

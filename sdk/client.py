@@ -105,7 +105,7 @@ class Client(RestateClient):
         if content_type is not None:
             all_headers["content-type"] = content_type
         if idempotency_key is not None:
-            if not idempotency_key.isascii():
+            if not (isinstance(idempotency_key, str) and idempotency_key.isascii()):
                 raise UsageError(
                     f"over HTTP an idempotency key is ASCII text, not {idempotency_key!r}"
                 )

@@ -8,7 +8,6 @@ import pytest
 # Part of a test's id -> why it is left out.
 LEFT_OUT = {
     "test_selfcheck.py": "tests the suite itself",
-    "test_http2_cleartext_on_ingress_and_admin": "aiohttp's server has no HTTP/2",
 }
 _TIMEOUT = "of the plugin pytest-timeout, which is not needed here"
 

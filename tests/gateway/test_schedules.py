@@ -109,6 +109,7 @@ def test_a_schedule_is_created_read_changed_and_deleted() -> None:
         ({"every": "1h"}, 400, "one of"),
         ({"cron": None, "every": "10ms"}, 400, "one second"),
         ({"cron": None, "every": "1h", "offset": "2h"}, 400, "offset"),
+        ({"offset": "5m"}, 400, "'offset' is for 'every'"),
         ({"cron": None, "at": "tomorrow"}, 400, "tomorrow"),
         (
             {"cron": None, "at": "2030-01-01T00:00", "time_zone": "Mars/X"},

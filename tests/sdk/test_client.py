@@ -235,6 +235,7 @@ MISTAKES: list[tuple[Any, str]] = [
     (lambda c: c.service_call(greet, object()), "the argument of 'Greeter/greet'"),
     (lambda c: c.service_send(greet, "x", timedelta(-1)), "send_delay must not be negative"),
     (lambda c: c.service_call(greet, "x", idempotency_key="é"), "is ASCII text, not 'é'"),
+    (lambda c: c.service_call(greet, "x", idempotency_key=5), "is ASCII text, not 5"),
 ]
 
 
