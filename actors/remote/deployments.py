@@ -123,10 +123,14 @@ class Deployments:
         id = record.deployment_id if record.pinned else self._registry.home(record.service)
         handler = self._registry.handler(record.service, record.handler, id)
         if handler is None:
-            where = f"deployment {id}, where it began," if id else "this process"
+            if id:
+                where = f"deployment {id}, where it began,"
+                cure = "pause the invocation and resume it at another deployment that has it"
+            else:
+                where, cure = "this process", "register a deployment that has it"
             raise Undeployed(
-                f"[RT0011] {where} has no handler {name}; register a deployment that has it, or start "
-                "Perdure with the file that defines it"
+                f"[RT0011] {where} has no handler {name}; {cure}, or start Perdure with the file that "
+                "defines it"
             )
         if not id or id in self._versions:
             return Place(id, handler)
