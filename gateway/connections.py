@@ -266,7 +266,7 @@ class Server(web.Server):
     def pre_shutdown(self) -> None:
         super().pre_shutdown()
         for connection in list(self._own):
-            connection.close()
+            connection.leave()
 
     async def shutdown(self, timeout: float | None = None) -> None:
         # aiohttp waits twice: for the handler, then for the connection

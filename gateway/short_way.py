@@ -27,6 +27,7 @@ _HTTP2: Final = b"PRI "  # how HTTP/2 without TLS begins, which is no method of 
 _ODD: Final = frozenset({"transfer-encoding", "expect", "upgrade"})
 _HEAD_LIMIT_BYTES: Final = 8 * 1024
 _HEADER_LIMIT: Final = 64
+_FIRST_REQUEST_S: Final = 0.1  # for who connects just before the server stops
 _WHOLE_LIMIT_BYTES: Final = 256 * 1024  # of one request; a larger one is not worth the short way
 
 log = logging.getLogger("perdure.gateway.http")
@@ -244,6 +245,10 @@ class ShortWay(Way):
         if self._drive is None and self._transport is not None:
             self._transport.close()
 
+    def leave(self) -> None:
+        if self.served:  # else its first request may be on its way: see shutdown
+            self.close()
+
     def give_up(self) -> None:
         if self._drive is not None:
             self._drive.close()
@@ -251,7 +256,10 @@ class ShortWay(Way):
 
     async def shutdown(self, timeout_s: float) -> None:
         end_s = self._loop.time() + timeout_s
-        await self._wait_for_answers(timeout_s)
+        if not self.served and not self.active:
+            self._over = self._loop.create_future()
+            await asyncio.wait([self._over], timeout=min(_FIRST_REQUEST_S, timeout_s))
+        await self._wait_for_answers(end_s - self._loop.time())
         self.give_up()
         self.close()
         await self._wait_until_gone(end_s - self._loop.time())

@@ -111,6 +111,10 @@ class Way(asyncio.Protocol, ABC):
     def close(self) -> None:
         """Once what is being answered has its answer."""
 
+    def leave(self) -> None:
+        """The server stops."""
+        self.close()
+
     @abstractmethod
     def give_up(self) -> None:
         """Stop waiting for what nobody wants to hear; calls that were accepted go on."""

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import HttpRequestParser
@@ -257,6 +258,31 @@ def test_an_idle_connection_is_closed_after_its_time() -> None:
         connection.sweep(now, Ingress())
         connection.sweep(now + Ingress().idle_timeout_ms / 1000 + 1, Ingress())
         assert await reader.read() == b""
+        writer.close()
+
+    served(test)
+
+
+def test_a_client_that_connected_just_before_the_stop_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(on: Served) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", on.ingress_port)
+        server = on.gateway.servers[0]
+        while not server.everyone:
+            await asyncio.sleep(0)
+        told, tell = asyncio.Event(), server.pre_shutdown
+
+        def tell_all() -> None:
+            tell()
+            told.set()
+
+        monkeypatch.setattr(server, "pre_shutdown", tell_all)
+        stopping = asyncio.create_task(on.gateway.stop())
+        await told.wait()
+        writer.write(b"GET /restate/health HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        await stopping
         writer.close()
 
     served(test)
