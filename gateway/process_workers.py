@@ -108,7 +108,7 @@ class _Process:
             self.remote = Remote(self.settings)
         except SettingsError as error:
             raise StartRefused(str(error)) from error
-        self.apps = HostedApps(self.loaded.apps)
+        self.apps = HostedApps(self.loaded.apps, self.settings.handlers.threads)
         self.same = SameStart(orders.seed, orders.moment_ms, clock_of(_loop()).now_ms)
         self._is_current = False  # with the registry, as it was when the tree began to tell changes
         self._slow = SlowHandlers(self.settings.engine.slow_handler_warning_ms / 1000)

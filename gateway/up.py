@@ -74,7 +74,7 @@ def serve(
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     allow_many_files()
     try:
-        apps = HostedApps(loaded.apps)
+        apps = HostedApps(loaded.apps, settings.handlers.threads)
         uvloop.run(_serve(settings, system, remote, apps, listeners, lifeline, versions))
     finally:
         if spans is not None:

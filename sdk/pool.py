@@ -130,3 +130,12 @@ class ClosurePool:
         work, self._work = self._work, None
         if work is not None:
             work.__exit__(None, None, None)
+
+
+def fit_for_a_future(error: BaseException) -> BaseException:
+    """A future takes no StopIteration; a coroutine that raises one becomes the same error."""
+    if not isinstance(error, StopIteration):
+        return error
+    fit = RuntimeError("a function raised StopIteration")
+    fit.__cause__ = error
+    return fit

@@ -23,7 +23,7 @@ from perdure.handles import RestateDurableFuture
 from perdure.journal import mismatch
 from perdure.journal.attempt import Failed
 from perdure.journal.errors import UsageError
-from perdure.pool import DaemonThreads
+from perdure.pool import DaemonThreads, fit_for_a_future
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ class HandlerThreads:
         try:
             end = partial(ended.set_result, work())
         except BaseException as error:
-            end = partial(ended.set_exception, _fit_for_a_future(error))
+            end = partial(ended.set_exception, fit_for_a_future(error))
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             attempt.loop.call_soon_threadsafe(self._freed, attempt, ended, end)
 
@@ -203,15 +203,6 @@ class BlockingAttempt(HandlerAttempt):
     def _emit_late(self, frames: tuple[Any, ...]) -> None:
         if self.closed is None:
             self.sink.emit(frames)
-
-
-def _fit_for_a_future(error: BaseException) -> BaseException:
-    """A future takes no StopIteration; a coroutine that raises one becomes the same error."""
-    if not isinstance(error, StopIteration):
-        return error
-    fit = RuntimeError("the handler raised StopIteration")
-    fit.__cause__ = error
-    return fit
 
 
 async def _value_of(future: RestateDurableFuture[T]) -> T:

@@ -195,10 +195,14 @@ class AsgiStream:
             await waiter
 
     async def app_send(self, message: dict[str, Any]) -> None:
-        """Take a message; waits while the receiver is behind. Raises OSError after an abort."""
+        """Take a message; waits while the receiver is behind.
+
+        After an abort: the app was cancelled, and is so again if it went on (the official SDK does, and
+        would log any error).
+        """
         if self._is_ended:
             if self.is_aborted:
-                raise ConnectionResetError("the exchange was aborted")
+                raise asyncio.CancelledError("the exchange was aborted")
             raise RuntimeError(f"{message['type']} came after the end of the response")
         match message["type"]:
             case "http.response.body":

@@ -754,7 +754,7 @@ def test_a_stop_iteration_fails_the_attempt_of_a_plain_function_as_of_a_coroutin
         return next(iter([]))
 
     failed = failed_of(body)  # type: ignore[arg-type]
-    assert failed.message == "RuntimeError('the handler raised StopIteration')"
+    assert failed.message == "RuntimeError('a function raised StopIteration')"
     assert "return next(iter([]))" in failed.stacktrace
 
 

@@ -13,8 +13,18 @@ from perdure.actors.remote.asgi import AsgiTransport
 from perdure.actors.remote.fetch import fetch
 from perdure.actors.remote.lifespan import AsgiApp, AsgiReceive, AsgiSend, Scope
 from perdure.actors.remote.port import HttpRequest, TransportFailed
-from perdure.journal.entries import GetEagerState, Output, SetState, Value
-from tests.actors.remote.exchanges import COUNTER, Notes, invoke_counter, left_tasks, post, pour
+from perdure.journal.entries import GetEagerState, Input, Output, SetState, Value
+from perdure.journal.wire.commands import command_frame
+from tests.actors.remote.exchanges import (
+    COUNTER,
+    KIND,
+    START,
+    Notes,
+    invoke_counter,
+    left_tasks,
+    post,
+    pour,
+)
 
 MANIFEST = "application/vnd.restate.endpointmanifest.v4+json"
 
@@ -85,6 +95,32 @@ def test_official_app_ends_its_tasks_when_an_invocation_is_aborted() -> None:
         assert notes.heard == ["head"]
 
     run(test())
+
+
+def test_official_handler_that_is_aborted_ends_in_silence(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The SDK swallows the cancellation, and sends once more."""
+    service = restate.VirtualObject("Counter")
+    begun = asyncio.Event()
+
+    @service.handler("add")
+    async def wait(ctx: restate.ObjectContext, _: int) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def test() -> None:
+        transport = AsgiTransport(restate.app([service]))
+        notes = Notes()
+        kind = ("content-type", KIND)
+        stream = transport.open(post("/invoke/Counter/add", kind), notes)
+        stream.write(START + command_frame(Input((), b"41")))
+        await asyncio.wait_for(begun.wait(), 10)
+        stream.abort()
+        await transport.close()
+
+    run(test())
+    assert caplog.records == []
 
 
 def test_app_sees_the_request_as_http_2() -> None:
@@ -236,8 +272,8 @@ def test_abort_disconnects_and_cancels_the_app() -> None:
             await receive()
         except asyncio.CancelledError:
             saw.append(await receive())
-            with pytest.raises(ConnectionResetError):
-                await body(send)
+            with pytest.raises(asyncio.CancelledError):
+                await body(send)  # told once more
             raise
 
     async def test() -> None:
