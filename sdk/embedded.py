@@ -6,8 +6,8 @@ client's interface is the one of the HTTP client, without HTTP.
 
 import inspect
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from perdure.client_types import HttpError, RestateClient, RestateClientSendHandle
@@ -284,25 +284,49 @@ def _bytes_of(answer: Answer) -> bytes:
     return result.content
 
 
-@asynccontextmanager
-async def open(
+class Opening(AbstractAsyncContextManager[System]):
+    """What ``open`` gives: a system inside ``async with``, once."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._is_used = False
+
+    async def __aenter__(self) -> System:
+        if self._is_used:
+            raise UsageError("this system was opened before; call perdure.open(...) once more")
+        self._is_used = True
+        await self._system.start()
+        return self._system
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._system.stop()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            raise AttributeError(
+                f"{name!r} is asked of what perdure.open(...) returns, which is not open yet; write"
+                f" `async with perdure.open(...) as system:` and inside it `system.{name}`",
+                name=name,
+                obj=self,
+            )
+
+
+def open(
     path: str | os.PathLike[str],
     services: Services,
     *,
     defaults: Defaults | None = None,
     threads: int | None = None,
-) -> AsyncIterator[System]:
-    """Run the engine in this process, on its data in the directory ``path``.
+) -> Opening:
+    """Run the engine in this process, on its data in the directory ``path``, inside ``async with``.
 
     ``threads`` bounds the pool for plain ``def`` handlers and the one for plain run closures.
-    Raises StoreError (busy, damaged, not ours), UsageError.
+    Raises UsageError here; StoreError (busy, damaged, not ours) where it is entered.
     """
-    system = System(services, open_store=leveldb_opener(path), defaults=defaults, threads=threads)
-    await system.start()
-    try:
-        yield system
-    finally:
-        await system.stop()
+    return Opening(
+        System(services, open_store=leveldb_opener(path), defaults=defaults, threads=threads)
+    )
 
 
 def leveldb_opener(path: str | os.PathLike[str]) -> OpenStore:
