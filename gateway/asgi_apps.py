@@ -5,11 +5,13 @@ for it first.
 """
 
 import inspect
+from collections.abc import Iterator
 from typing import Any, Final, TypeGuard
 
 import msgspec
 
 from perdure.actors.remote.lifespan import AsgiApp
+from perdure.endpoint import App
 from perdure.gateway.settings import SettingsError
 
 _DEFAULT_NAME: Final = "app"
@@ -18,10 +20,14 @@ _OFFICIAL: Final = "restate"  # the top-level package of the official SDK
 
 
 class HostedApp(msgspec.Struct, frozen=True):
-    """``name`` is MODULE:NAME, and stays the same from start to start."""
+    """``name`` is MODULE:NAME, and stays the same from start to start.
+
+    ``path``: of the deployment within the app, such as ``/restate``; "" where the app is the deployment.
+    """
 
     name: str
     app: AsgiApp
+    path: str = ""
 
 
 def is_asgi(value: object) -> TypeGuard[AsgiApp]:
@@ -49,12 +55,29 @@ def find_app(names: dict[str, Any], *, official_only: bool, target: str) -> str 
     }
     if _DEFAULT_NAME in found:
         return _DEFAULT_NAME
+    inner = {id(app) for value in found.values() for _, app in _mounts(value)}
+    found = {name: value for name, value in found.items() if id(value) not in inner}
     if len({id(value) for value in found.values()}) > 1:
         raise SettingsError(
             f"target '{target}' holds several ASGI apps: {', '.join(found)}; name one, such as "
             f"{target}:{next(iter(found))}"
         )
     return next(iter(found), None)
+
+
+def find_mount(app: AsgiApp) -> str:
+    """Where a web app of Starlette's kind has a deployment below it, such as ``/restate``; else ""."""
+    return next((path for path, inner in _mounts(app) if _is_deployment(inner)), "")
+
+
+def _mounts(app: object) -> Iterator[tuple[str, object]]:
+    """The apps below a web app, each with its path, as FastAPI and Starlette list them."""
+    for route in getattr(app, "routes", ()):
+        path, inner = getattr(route, "path", None), getattr(route, "app", None)
+        if isinstance(path, str) and inner is not None:
+            yield path, inner
+            for below, deeper in _mounts(inner):
+                yield path + below, deeper
 
 
 def has_official_services(names: dict[str, Any]) -> bool:
@@ -71,6 +94,10 @@ def _is_meant(name: str, value: AsgiApp) -> bool:
     """A function of three arguments may be anything; one that names them as ASGI does is an app."""
     parameters = tuple(inspect.signature(value).parameters)
     return name == _DEFAULT_NAME or _is_official(value) or parameters[:3] == _PARAMETERS
+
+
+def _is_deployment(value: object) -> bool:
+    return isinstance(value, App) or _is_official(value)
 
 
 def _is_official(value: object) -> bool:

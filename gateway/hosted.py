@@ -25,7 +25,7 @@ class HostedApps:
             loop = asyncio.get_running_loop()
             loop.set_default_executor(ClosureExecutor(loop, self._threads))
         for each in self._apps:
-            transport = AsgiTransport(each.app)
+            transport = AsgiTransport(each.app, path=each.path)
             self._transports.append(transport)
             try:
                 await registrar.host(each.name, transport)

@@ -17,7 +17,13 @@ import msgspec
 from perdure.definition import Definition
 from perdure.embedded import flatten
 from perdure.endpoint import App, Endpoint
-from perdure.gateway.asgi_apps import HostedApp, find_app, has_official_services, is_asgi
+from perdure.gateway.asgi_apps import (
+    HostedApp,
+    find_app,
+    find_mount,
+    has_official_services,
+    is_asgi,
+)
 from perdure.gateway.settings import SettingsError
 from perdure.journal.errors import UsageError
 
@@ -92,7 +98,7 @@ def _found(module: ModuleType, name: str, target: str) -> list[Found]:
     ours = _once(apps or services)  # an app says what is served; services beside it may be helpers
     others = {name: value for name, value in names.items() if not isinstance(value, App)}
     app = find_app(others, official_only=bool(ours), target=target)
-    hosted = [] if app is None else [HostedApp(f"{module.__name__}:{app}", names[app])]
+    hosted = [] if app is None else [_hosted(module, app)]
     if not ours and not hosted:
         hint = (
             "; those of the official SDK are served as an app: app = restate.app([...])"
@@ -104,6 +110,11 @@ def _found(module: ModuleType, name: str, target: str) -> list[Found]:
             f"module level, or an app(...){hint}"
         )
     return [*ours, *hosted]
+
+
+def _hosted(module: ModuleType, name: str) -> HostedApp:
+    app = vars(module)[name]
+    return HostedApp(f"{module.__name__}:{name}", app, find_mount(app))
 
 
 def _add_app(apps: list[HostedApp], app: HostedApp) -> None:
@@ -186,7 +197,7 @@ def _named(module: ModuleType, name: str, target: str) -> Found:
     if isinstance(found, App | Definition):
         return found
     if is_asgi(found):
-        return HostedApp(f"{module.__name__}:{name}", found)
+        return _hosted(module, name)
     if found is not None:
         package = type(found).__module__.partition(".")[0]
         kind = (

@@ -27,10 +27,14 @@ _DISCONNECT: Final = "http.disconnect"
 
 
 class AsgiTransport:
-    """The way to one app. All exchanges and ``close`` belong to one loop."""
+    """The way to one app. All exchanges and ``close`` belong to one loop.
 
-    def __init__(self, app: AsgiApp, *, gates_runs: bool = True) -> None:
+    ``path``: of the deployment within the app, without a slash at its end.
+    """
+
+    def __init__(self, app: AsgiApp, *, path: str = "", gates_runs: bool = True) -> None:
         self._app = app
+        self._path = path
         self.gates_runs = gates_runs
         self._lifespan = Lifespan(app)
         self._context = contextvars.copy_context()  # an app sees nothing of the caller of `open`
@@ -75,7 +79,7 @@ class AsgiTransport:
                 return
             if not self._lifespan.is_started:
                 await self._lifespan.startup()
-            scope = _scope(request, self._lifespan.state)
+            scope = _scope(request, self._path + request.path, self._lifespan.state)
             await self._app(scope, stream.app_receive, stream.app_send)
             stream.app_returned()
         except asyncio.CancelledError:
@@ -331,8 +335,8 @@ class AsgiStream:
         self._make_room()
 
 
-def _scope(request: HttpRequest, state: dict[str, Any] | None) -> dict[str, Any]:
-    raw_path, _, query = request.path.partition("?")
+def _scope(request: HttpRequest, path: str, state: dict[str, Any] | None) -> dict[str, Any]:
+    raw_path, _, query = path.partition("?")
     scope = {
         "type": "http",
         "asgi": _VERSION,

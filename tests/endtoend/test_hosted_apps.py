@@ -39,6 +39,34 @@ echo = perdure.Service("Echo")
 async def say(ctx: perdure.Context, text: str) -> str:
     return text
 """
+WEB = """
+import sys
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
+
+import {sdk}
+
+database = {{}}
+greeter = {sdk}.Service("Greeter")
+
+@greeter.handler()
+async def greet(ctx: {sdk}.Context, name: str) -> str:
+    return await ctx.run_typed("greeting", lambda: database["greeting"]) + name
+
+@asynccontextmanager
+async def lifespan(app):
+    database["greeting"] = "hello "
+    yield
+    print("the database is closed", file=sys.stderr)
+
+inner = {sdk}.app([greeter])
+web = Starlette(
+    routes=[Route("/", lambda request: None), Mount("/api", routes=[Mount("/restate/v1", inner)])],
+    lifespan=lifespan,
+)
+"""
 Perdure = Callable[..., Finished]
 
 
@@ -72,6 +100,19 @@ def test_our_services_and_an_official_app_share_a_process(nursery: Nursery, tmp_
     with Server(tmp_path / "data", "both.py", launch=nursery.launch) as server:
         assert _call(server, "Echo/say", "hi") == "hi"
         assert _call(server, "Tally/a/add", 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("sdk", "target"), [("restate", "web.py"), ("restate", "web.py:web"), ("perdure", "web.py:web")]
+)
+def test_app_that_is_mounted_in_a_web_app_has_its_lifespan(
+    nursery: Nursery, tmp_path: Path, sdk: str, target: str
+) -> None:
+    (tmp_path / "web.py").write_text(WEB.format(sdk=sdk))
+    with Server(tmp_path / "data", target, launch=nursery.launch) as server:
+        assert _call(server, "Greeter/greet", "Ada") == "hello Ada"
+        assert server.stop() == 0
+        assert "the database is closed" in server.log()
 
 
 def test_up_without_a_target_serves_what_is_registered(nursery: Nursery, tmp_path: Path) -> None:
