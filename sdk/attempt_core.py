@@ -159,13 +159,28 @@ class AttemptCore:
         waiters = self._waiters
         if self.closed is not None or not waiters or self.runs.executing:
             return False
-        if any(each.woken.done() for each in waiters):
-            return False  # on its way
+        if self._is_waking:
+            self.loop.call_soon(self._suspend_if_due)  # what wakes up may be over then
+            return False
         if self.replay.replaying:
             self._stuck_tasks(waiters[0].missing)
             return False
         self._suspend(self._drain())
         return True
+
+    def _suspend_if_due(self) -> None:
+        if self._shall_suspend:
+            self.suspend_if_idle()
+
+    @property
+    def _shall_suspend(self) -> bool:
+        """Whether a handler that is blocked has to leave."""
+        return self._closing or self._under_pressure()
+
+    @property
+    def _is_waking(self) -> bool:
+        """Whether an await is over, and its task has not gone on yet."""
+        return any(each.woken.done() for each in self._waiters)
 
     # ---- waiting --------------------------------------------------------------------------------
 
@@ -237,9 +252,11 @@ class AttemptCore:
                     self._parked = True  # another task of the handler may go on with the record
                     return
                 self.guard(self.replay.refuse_to_block, missing, self._location())
-            if self._closing or self._under_pressure():
-                self._suspend(frames)
-                raise SuspendedException
+            if self._shall_suspend:
+                if not self._is_waking:
+                    self._suspend(frames)
+                    raise SuspendedException
+                self.loop.call_soon(self._suspend_if_due)
             if not missing <= self._proposed and missing != self._announced:
                 self._announced = set(missing)
                 frames.append(AwaitingOn(self._awaited()))
@@ -249,7 +266,10 @@ class AttemptCore:
     def _speak_for_parked(self) -> None:
         """What tasks that blocked during the replay could not say then."""
         waiters = self._waiters
-        if self.closed is not None or any(each.woken.done() for each in waiters):
+        if self.closed is not None:
+            return
+        if self._is_waking:
+            self.loop.call_soon(self._speak_for_parked)
             return
         frames = self._drain()
         for each in waiters:
@@ -341,9 +361,10 @@ class AttemptCore:
             return
         self._proposed.add(completion_id)
         proposal = ProposeRun(completion_id, result)
-        if self._closing and self._waiters and not self.runs.executing:
-            self._suspend([*self._drain(), proposal])
-            return
+        if self._waiters and not self.runs.executing and self._shall_suspend:
+            if not self._is_waking:
+                return self._suspend([*self._drain(), proposal])
+            self.loop.call_soon(self._suspend_if_due)
         frames: list[Frame] = [proposal]
         if not self.runs.executing and len(self._waiters) == 1:
             waiter = self._waiters[0]

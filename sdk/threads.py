@@ -21,7 +21,7 @@ from perdure.futures import DurableFuture
 from perdure.handler import decode_input, encode_output
 from perdure.handles import RestateDurableFuture
 from perdure.journal import mismatch
-from perdure.journal.attempt import Failed
+from perdure.journal.attempt import Failed, Frame
 from perdure.journal.errors import UsageError
 from perdure.pool import DaemonThreads, fit_for_a_future
 
@@ -110,9 +110,10 @@ class HandlerThreads:
 class BlockingAttempt(HandlerAttempt):
     """One attempt of a handler that is a plain function."""
 
-    __slots__ = ("_blocking_context", "_loop_thread")
+    __slots__ = ("_blocking_context", "_loop_thread", "_sent")
 
     def launch(self) -> None:
+        self._sent: deque[list[Frame]] = deque()  # by the thread, on its way to the loop
         self._blocking_context = BlockingContext(self)
         self._loop_thread = get_ident()
         self._flush_planned = True  # the handler's thread decides when commands leave
@@ -196,13 +197,24 @@ class BlockingAttempt(HandlerAttempt):
 
     def send_now(self) -> None:
         """Commands with an effect elsewhere must not wait until the function next blocks."""
-        frames = tuple(self._drain())
+        frames = super()._drain()
         if frames:
-            self.loop.call_soon_threadsafe(self._emit_late, frames)
+            self._sent.append(frames)
+            self.loop.call_soon_threadsafe(self._emit_sent)
 
-    def _emit_late(self, frames: tuple[Any, ...]) -> None:
-        if self.closed is None:
-            self.sink.emit(frames)
+    def _emit_sent(self) -> None:
+        if self._sent and self.closed is None:
+            self.sink.emit(tuple(self._take_sent()))
+
+    def _take_sent(self) -> list[Frame]:
+        frames: list[Frame] = []
+        while self._sent:
+            frames += self._sent.popleft()
+        return frames
+
+    def _drain(self) -> list[Frame]:
+        """On the loop: what the thread has sent, and is not out yet, comes first."""
+        return self._take_sent() + super()._drain()
 
 
 async def _value_of(future: RestateDurableFuture[T]) -> T:

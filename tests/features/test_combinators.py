@@ -1,5 +1,6 @@
 """gather, select, as_completed, wait_completed: who is first is journaled, so a replay agrees."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -179,5 +180,35 @@ def test_a_foreign_awaitable_is_refused_with_what_to_do(run: Run) -> None:
     async def scenario(system: TestSystem) -> None:
         with pytest.raises(perdure.HttpError, match="run_typed"):
             await system.service_call(wrong)
+
+    run(scenario, [main])
+
+
+def test_tasks_of_a_handler_wait_for_each_other(run: Run) -> None:
+    """One task is over while the other one blocks: the handler may leave only after both are heard."""
+    main = Service("Main")
+
+    @main.handler()
+    async def answer(ctx: Context, awakeable_id: str) -> None:
+        ctx.resolve_awakeable(awakeable_id, "resolved")
+
+    @main.handler(inactivity_timeout=timedelta(0))
+    async def tasks(ctx: Context, naps: int) -> str:
+        awakeable_id, resolved = ctx.awakeable(type_hint=str)
+
+        async def wait() -> str:
+            return await resolved
+
+        async def ask() -> None:
+            for _ in range(naps):
+                await ctx.sleep(timedelta(0))
+            ctx.service_send(answer, arg=awakeable_id)
+
+        text, _ = await asyncio.gather(wait(), ask())
+        return text
+
+    async def scenario(system: TestSystem) -> None:
+        for naps in range(3):
+            assert await system.service_call(tasks, arg=naps) == "resolved"
 
     run(scenario, [main])

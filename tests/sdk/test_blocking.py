@@ -308,6 +308,89 @@ def test_handlers_that_wait_make_room_for_others() -> None:
     asyncio.run(run())
 
 
+def test_a_handler_that_still_waits_when_its_closure_ends_makes_room_then() -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def closure() -> str:
+        begun.set()
+        assert may_end.wait(PATIENCE_S)
+        return "over"
+
+    def waits(ctx: BlockingContext) -> None:
+        ctx.gather(ctx.start.run_typed("closure", closure), ctx.start.signal("go"))
+
+    def short(ctx: BlockingContext) -> str:
+        return "done"
+
+    async def run() -> None:
+        service = VirtualObject("Probe")
+        service.handler(name="waits")(waits)
+        service.handler(name="short")(short)
+        hosted = Hosted([service], threads=1)
+        first = Lab([service], "Probe/waits", hosted=hosted)
+        first.start()
+        assert await asyncio.to_thread(begun.wait, PATIENCE_S)
+        second = Lab([service], "Probe/short", hosted=hosted)
+        second.start()
+        while not hosted.handler_threads.scarce:
+            await asyncio.sleep(0)
+        may_end.set()
+        assert second.over is not None
+        await asyncio.wait_for(second.over, PATIENCE_S)
+        assert len(first.suspensions) == 1
+        first.notify(Signal("go", Value(b"1")))
+        assert first.over is not None
+        await asyncio.wait_for(first.over, PATIENCE_S)
+        hosted.close()
+
+    asyncio.run(run())
+
+
+def test_a_closure_that_fails_does_not_overtake_what_the_thread_has_sent() -> None:
+    """Else the journal had a hole where the send was, and no replay would fit it."""
+    selected, failing, sent = threading.Event(), threading.Event(), threading.Event()
+    attempts: list[int] = []
+    begun: list[bool] = []
+
+    async def closure() -> str:
+        if len(attempts) > 1:
+            return "ok"
+        begun.append(True)
+        while not selected.is_set():
+            await asyncio.sleep(0)
+        failing.set()
+        sent.wait(PATIENCE_S)  # the loop stands still meanwhile
+        raise RuntimeError("first try fails")
+
+    def body(ctx: BlockingContext) -> str:
+        attempts.append(1)
+        risky = ctx.start.run_typed("risky", closure)
+        ctx.select(risky=risky, go=ctx.start.signal("go"))
+        selected.set()
+        assert failing.wait(PATIENCE_S)
+        ctx.service_send(say, "now")
+        ctx.set("sent", True)
+        sent.set()
+        return str(ctx.result(risky))
+
+    async def run() -> None:
+        service = VirtualObject("Probe")
+        service.handler(name="go")(body)
+        lab = Lab([service, echo], "Probe/go")
+        lab.start()
+        while not begun:
+            await asyncio.sleep(0)
+        lab.notify(Signal("go", Value(b"1")))
+        await lab.finish()
+        assert len(attempts) == 2
+        assert [each.message for each in lab.failures] == ["RuntimeError('first try fails')"]
+        kinds = [type(entry).__name__ for entry in lab.entries]
+        assert kinds.index("OneWayCall") < kinds.index("SetState")
+        assert kinds[-1] == "Output"
+
+    asyncio.run(run())
+
+
 def test_mismatch_names_the_line_of_the_plain_function() -> None:
     def body(ctx: BlockingContext) -> None:
         ctx.set("other", 1)
