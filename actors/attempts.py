@@ -154,15 +154,16 @@ class OpenAttempts:
         if opened.closed_at_s is not None:
             return
         if opened.place.handler.inactivity_timeout_ms == 0:
-            return self.close_input(opened)
+            return self._close_input(opened, opened.quiet_since_s)
         self._waiting[opened.id] = None
         if len(self._waiting) > self._resident_limit:
-            self.close_input(self._open[next(iter(self._waiting))])
+            now_s = opened.quiet_since_s  # it has just spoken
+            self._close_input(self._open[next(iter(self._waiting))], now_s)
 
-    def close_input(self, opened: OpenAttempt) -> None:
+    def _close_input(self, opened: OpenAttempt, now_s: float) -> None:
         self._waiting.pop(opened.id, None)
         if opened.closed_at_s is None:
-            opened.closed_at_s = opened.quiet_since_s
+            opened.closed_at_s = now_s
             opened.actor.deliver(CloseInput(opened.id, opened.attempt), self._partition())
 
     def sweep(self, now_s: float) -> list[OpenAttempt]:
@@ -175,6 +176,5 @@ class OpenAttempts:
             return False
         if opened.closed_at_s is not None:
             return True
-        opened.quiet_since_s = now_s
-        self.close_input(opened)
+        self._close_input(opened, now_s)
         return False

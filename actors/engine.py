@@ -279,7 +279,8 @@ class Engine(Operators, Looking):
             future.set_result(answer)
 
     def _await_end(self, token: int, id: bytes) -> None:
-        self._awaiting.setdefault(id, []).append(token)
+        if token in self._futures:  # else the caller has given up
+            self._awaiting.setdefault(id, []).append(token)
 
     def _complete(self, id: bytes, result: object) -> None:
         for token in self._awaiting.pop(id, ()):
@@ -386,8 +387,6 @@ class Engine(Operators, Looking):
         """Back-pressure, and the limits of what may wait here."""
         if len(self._futures) >= self.options.in_flight_limit:
             raise Overloaded(f"{len(self._futures)} requests are in flight; try again later")
-        if not partition.has_room():
-            raise Overloaded("the disk is nearly full; free some space, nothing is lost")
         key = invoke.key
         if key is not None:
             if len(key.encode()) > keys.MAX_TEXT_BYTES:
@@ -401,7 +400,7 @@ class Engine(Operators, Looking):
                         f"{box.waiting_count} invocations wait for {invoke.handler.service}/{key}; "
                         "try again later"
                     )
-        await partition.pressure.room()
+        await partition.pressure.admit()
 
     # ---- results
 

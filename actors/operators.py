@@ -70,6 +70,7 @@ class Operators(ABC):
 
     async def _signal(self, id: bytes, signal: int | str, result: SignalResult) -> None:
         self._require_here(id, "that invocation")
+        await self._running().pressure.room()
         token = next(self._tokens)
         await self._ask(SendSignalTo(id, signal, result, token, self._now_ms()), token)
 
@@ -91,8 +92,10 @@ class Operators(ABC):
         deployment: DeploymentChoice = Which.LATEST,
         edits: Edits = (),
     ) -> Restarted | OpResult | Incompatible:
-        id, token, now_ms = parse_invocation_id(invocation_id), next(self._tokens), self._now_ms()
+        id = parse_invocation_id(invocation_id)
         self._require_here(id, invocation_id)
+        await self._running().pressure.admit()
+        token, now_ms = next(self._tokens), self._now_ms()
         event = Restart(
             id,
             ids.sibling_id(id, now_ms, self._random_bytes(10)),
@@ -117,6 +120,7 @@ class Operators(ABC):
         if found is None or found.type is ServiceType.SERVICE:
             raise PerdureError(f"{service} is no virtual object or workflow; it has no state")
         self._require_here(ids.key_partition(key).to_bytes(8, "big"), f"{service}/{key}")
+        await self._running().pressure.admit()
         token = next(self._tokens)
         event = PatchState(service, key, new_state, version, token, self._now_ms())
         await self._ask(event, token)

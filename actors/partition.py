@@ -60,6 +60,7 @@ from perdure.journal.placement import ALONE, Placement
 from perdure.journal.records import Address, Running
 from perdure.journal.store import Store
 from perdure.journal.tables import Handlers, Tables
+from perdure.journal.turn import check_size
 
 log = logging.getLogger("perdure.partition")
 
@@ -157,11 +158,10 @@ class Partition:
         self._intensity = Intensity(options.restart_limit, options.restart_window_s)
         self._tasks: list[asyncio.Task[None]] = []
         self._to_start: deque[StartAttempt] = deque()  # over the limit of open attempts
-        self.pressure = BackPressure(self.tables, self.commits, self._hear)
+        self.pressure = BackPressure(store, self.tables, self.commits, self._hear)
         self._has_actors = asyncio.Event()
         self._has_expiries = asyncio.Event()
         self._has_expiries.set()
-        self._has_room, self._ask_room_at_s = True, 0.0
         self.cell: Cell
 
     # ---- start and stop
@@ -205,6 +205,7 @@ class Partition:
     def submit(self, event: Event) -> None:
         """Decide one event, and do what may be done at once. Raises what the machine raises."""
         decided = step(self.tables, event)
+        check_size(decided)
         for act in decided.acts:
             if type(act) is Complete:
                 self._counts.ended_by(act, self.tables.invocation(act.id))  # still as it was
@@ -218,14 +219,6 @@ class Partition:
     def delayed_ids(self) -> list[bytes]:
         """Running, but without an attempt until fewer are open."""
         return [each.id for each in self._to_start]
-
-    def has_room(self) -> bool:
-        """Whether the disk has room for new work; asked at most once a second."""
-        now_s = self._loop.time()
-        if now_s >= self._ask_room_at_s:
-            self._ask_room_at_s = now_s + 1.0
-            self._has_room = self.store.has_room()
-        return self._has_room
 
     def _hear(self, burst: Burst) -> None:
         opened = self.attempts.find(burst.id, burst.attempt)
@@ -270,7 +263,7 @@ class Partition:
         match act:
             case StartAttempt():
                 self._start_attempt(act)
-            case Complete() | PassBarrier() | Reply() | Forward():
+            case AwaitEnd() | Complete() | PassBarrier() | Reply() | Forward():
                 return False
             case Deliver():
                 opened = self.attempts.find(act.id, act.attempt)
@@ -282,8 +275,6 @@ class Partition:
             case SetTimer():
                 self.timers.add(act.due_ms, act.key, act.value)
                 self._note_low_water()
-            case AwaitEnd():
-                self._outside.await_end(act.token, act.id)
             case Report():
                 self._report(act)
             case _:
@@ -301,6 +292,8 @@ class Partition:
         match act:
             case Reply():
                 self._outside.reply(act.token, act.answer)
+            case AwaitEnd():  # behind the end of an earlier life of this id
+                self._outside.await_end(act.token, act.id)
             case Complete():
                 self._outside.complete(act.id, act.result)
                 self._has_expiries.set()

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from perdure.actors.partition import Partition
 from perdure.journal import ids, keys
-from perdure.journal.errors import Overloaded
 from perdure.journal.ids import format_invocation_id
 from perdure.journal.schedules_records import Schedule, Spec, decode_schedule
 from perdure.journal.schedules_requests import (
@@ -58,7 +57,7 @@ class EngineSchedules:
     async def declare(self, wanted: Declare) -> None:
         """New code declares its own, in the place of what the code before declared."""
         self.declared = wanted
-        await self._change(wanted)
+        await self._tell(wanted)  # on a full disk, too: the code is in already
 
     async def put(self, spec: Spec, replace: bool = False) -> Stored:
         check(spec)
@@ -119,13 +118,13 @@ class EngineSchedules:
         return answer.schedule
 
     async def _change(self, ask: Ask) -> Answer:
-        """Raises what the machine refuses."""
+        """Raises Overloaded, and what the machine refuses."""
         if isinstance(ask, Pause | Resume | Trigger | FillBack | Delete) and not is_name(ask.name):
             raise no_schedule(ask.name)
-        partition = self._running()
-        if not partition.has_room():
-            raise Overloaded("the disk is nearly full; free some space, nothing is lost")
-        await partition.pressure.room()
+        await self._running().pressure.admit()
+        return await self._tell(ask)
+
+    async def _tell(self, ask: Ask) -> Answer:
         answer = await self._ask(ask)
         if isinstance(answer, Refused):
             raise ScheduleRefused(answer.code, answer.message)

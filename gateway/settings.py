@@ -28,6 +28,8 @@ class Kind(StrEnum):
 
 Millis: TypeAlias = Annotated[int, msgspec.Meta(extra={"kind": Kind.DURATION})]
 Bytes: TypeAlias = Annotated[int, msgspec.Meta(extra={"kind": Kind.SIZE})]
+# A payload is one row of the store, which takes 72 MiB with its wrapping.
+PayloadBytes: TypeAlias = Annotated[int, msgspec.Meta(le=64 << 20, extra={"kind": Kind.SIZE})]
 Address: TypeAlias = Annotated[str, msgspec.Meta(extra={"kind": Kind.ADDRESS})]
 Unlimited: TypeAlias = Annotated[int | None, msgspec.Meta(extra={"kind": Kind.COUNT_OR_UNLIMITED})]
 
@@ -66,7 +68,7 @@ class OnExhausted(StrEnum):
 
 class Ingress(msgspec.Struct, frozen=True):
     bind: Address = "127.0.0.1:8080"
-    request_size_limit_bytes: Bytes = _named(32 * _MIB, "request_size_limit")
+    request_size_limit_bytes: PayloadBytes = _named(32 * _MIB, "request_size_limit")
     concurrent_requests_limit: int = 50_000
     connections_limit: int = 20_000
     connections_per_peer_limit: int = 20_000
@@ -85,7 +87,7 @@ class Admin(msgspec.Struct, frozen=True):
     tls_key_file: str = ""
     tls_client_ca_file: str = ""
     concurrent_requests_limit: int = 1_000
-    request_size_limit_bytes: Bytes = _named(32 * _MIB, "request_size_limit")
+    request_size_limit_bytes: PayloadBytes = _named(32 * _MIB, "request_size_limit")
     console: bool = True
     query_timeout_ms: Millis = _named(60 * _SECOND, "query_timeout")
     query_memory_limit_bytes: Bytes = _named(256 * _MIB, "query_memory_limit")
@@ -138,7 +140,7 @@ class Deployments(msgspec.Struct, frozen=True):
     identity_key_file: str = ""
     cluster_name: str = "localcluster"
     newest_protocol_version: Annotated[int, msgspec.Meta(ge=5, le=7)] = 7
-    message_size_limit_bytes: Bytes = _named(32 * _MIB, "message_size_limit")
+    message_size_limit_bytes: PayloadBytes = _named(32 * _MIB, "message_size_limit")
     discovery_timeout_ms: Millis = _named(10 * _SECOND, "discovery_timeout")
     tls_ca_file: str = ""
     connect_timeout_ms: Millis = _named(10 * _SECOND, "connect_timeout")

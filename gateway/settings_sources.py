@@ -153,7 +153,13 @@ def _convert(type_: msgspec.inspect.Type, value: object) -> object:
         case Kind.DURATION:
             return parse_duration_ms(_text(value, kind))
         case Kind.SIZE:
-            return _size(str(value) if type(value) is int else _text(value, kind))
+            size = _size(str(value) if type(value) is int else _text(value, kind))
+            most = type_.le if isinstance(type_, msgspec.inspect.IntType) else None
+            if most is not None and size > most:
+                raise ValueError(
+                    f"{value!r} is more than {most >> 20} MiB, the most that is stored"
+                )
+            return size
         case Kind.COUNT_OR_UNLIMITED:
             return None if value == _UNLIMITED else _whole(value, str(kind), least=1)
         case Kind.ADDRESS:

@@ -139,6 +139,12 @@ class EntryTooLarge(StoreError):
     """The commit group is over the log's limit; split it."""
 
 
+class StepTooLarge(PerdureError):
+    """What one event leads to fits no commit group; nothing of it was done."""
+
+    code = 413
+
+
 class MessageGap(PerdureError):
     """Messages of another partition are missing before this one; send again from there."""
 

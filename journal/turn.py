@@ -10,7 +10,16 @@ from typing import Protocol
 import msgspec
 
 from perdure.journal import keys
-from perdure.journal.entries import Completion, Entry, Notification, Result, Signal, Verbatim
+from perdure.journal.entries import (
+    Completion,
+    Entry,
+    Notification,
+    Result,
+    Signal,
+    Verbatim,
+    payload_bytes,
+)
+from perdure.journal.errors import StepTooLarge
 from perdure.journal.events import Act, Deliver, Forward, StartAttempt
 from perdure.journal.mailbox import Mailbox
 from perdure.journal.outbox import Message, Outgoing
@@ -20,6 +29,10 @@ from perdure.journal.records import Address, Invocation, Promise, Waiter
 from perdure.journal.schedules_records import Schedule, decode_schedule
 from perdure.journal.schema import Handler
 
+STEP_LIMIT_BYTES = (
+    192 << 20
+)  # a group that is being filled has up to 64 MiB before it, and takes 320
+_FEW = 5
 _ABSENT = object()
 
 
@@ -60,6 +73,21 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     rows: dict[bytes, bytes | None]
     last_arrival: int
     acts: list[Act]
+
+
+def check_size(step: Step) -> None:
+    """Raises StepTooLarge. A few payloads, in entries or in messages to other partitions, always fit."""
+    entry_count = sum([len(new) for _, new in step.entries.values()])
+    if entry_count <= _FEW and len(step.rows) <= _FEW:
+        return
+    size = sum([payload_bytes(*new) for _, new in step.entries.values()])
+    size += sum([len(row) for row in step.rows.values() if row is not None])
+    if size > STEP_LIMIT_BYTES:
+        raise StepTooLarge(
+            f"one step writes {size >> 20} MiB for {len(step.entries)} invocations, and at most "
+            f"{STEP_LIMIT_BYTES >> 20} MiB fit: what many invocations wait for is written for each of "
+            "them. Store it elsewhere, and return a reference; to release those that wait, kill it"
+        )
 
 
 class Turn:

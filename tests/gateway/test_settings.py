@@ -107,6 +107,10 @@ def test_the_defaults_of_handlers_are_those_of_the_schema() -> None:
             {"ingress.bind": "8080"},
             "bad value for 'ingress.bind' in the command line: '8080' is not",
         ),
+        (
+            {"ingress.request_size_limit": "65MiB"},
+            "'ingress.request_size_limit'.*'65MiB' is more than 64 MiB, the most that is stored",
+        ),
         ({"ingress.bind": "::1:80"}, "write an IPv6 address in brackets"),
         ({"ingress.bind": "h:70000"}, "is not an address"),
         ({"handlers.abort_timeout": "10"}, "has a number without a unit"),
