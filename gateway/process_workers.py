@@ -46,6 +46,7 @@ from perdure.gateway.up import (
     SWITCH_INTERVAL_S,
     Opener,
     allow_many_files,
+    describe_services,
     engine_options,
 )
 from perdure.gateway.version_host import VersionHost
@@ -61,6 +62,7 @@ log = logging.getLogger("perdure.up")
 PARTITION: Final = "partition"
 GATEWAY: Final = "gateway"
 _REGISTRY_CHANGED: Final = b"registry"
+_SERVICES_BYTES: Final = 32 * 1024
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -311,15 +313,10 @@ class GatewayWorker(_Process):
         except SettingsError as error:
             raise StartRefused(str(error)) from error
         self.began()
-        services = [
-            f"{each.type.value:<14} {name}: {', '.join(each.handlers)}"
-            for name, each in sorted(self._cluster.services().items())
-        ]
-        return {
-            "ingress": self._gateway.ingress_url,
-            "admin": self._gateway.admin_url,
-            "services": "\n".join(services),
-        }
+        urls = {"ingress": self._gateway.ingress_url, "admin": self._gateway.admin_url}
+        if not self._is_first:
+            return urls
+        return urls | {"services": _brief(describe_services(self._cluster.services()))}
 
     async def introduced(self, peers: tuple[Peer, ...], down: dict[str, str]) -> None:
         for peer in peers:
@@ -344,6 +341,16 @@ class GatewayWorker(_Process):
         await self._cluster.close()
         await self._deployments.deployments.close()
         await self.ended()
+
+
+def _brief(lines: list[str]) -> str:
+    """As many lines as fit a message beside all else that processes are told at their start."""
+    room = _SERVICES_BYTES
+    for count, line in enumerate(lines):
+        room -= len(line) + 1
+        if room < 0:
+            return "\n".join([*lines[:count], f"and {len(lines) - count} more services"])
+    return "\n".join(lines)
 
 
 def _loop() -> asyncio.AbstractEventLoop:

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Mapping
 
 import uvloop
 
@@ -32,6 +33,7 @@ from perdure.gateway.versions import Versions
 from perdure.journal.layout import prepare_partitions
 from perdure.journal.leveldb import LevelDBOptions, open_store
 from perdure.journal.placement import ALONE, Placement
+from perdure.journal.schema import Service
 from perdure.journal.store import SUSPICIOUS_FSYNC_US, Store
 
 log = logging.getLogger("perdure.up")
@@ -202,10 +204,18 @@ def engine_options(settings: Settings) -> EngineOptions:
     )
 
 
+def describe_services(services: Mapping[str, Service]) -> list[str]:
+    """A line for each."""
+    return [
+        f"{each.type.value:<14} {name}: {', '.join(each.handlers)}"
+        for name, each in sorted(services.items())
+    ]
+
+
 def _tell(settings: Settings, system: System, gateway: server.Gateway) -> None:
     """What is served, where, and what the disk promises."""
-    for name, service in sorted(system.engine.services().items()):
-        say(f"{service.type.value:<14} {name}: {', '.join(service.handlers)}")
+    for line in describe_services(system.engine.services()):
+        say(line)
     fsync_us = system.engine.store.fsync_us
     say(f"Ingress  {gateway.ingress_url}")
     say(f"Admin    {gateway.admin_url}")

@@ -297,3 +297,25 @@ def test_a_start_on_a_full_disk_refuses_work_until_there_is_room(
 def test_a_first_start_on_a_full_disk_is_refused(small_disk: Path, perdure: Perdure) -> None:
     _fill(small_disk)
     _refused(_up(perdure, small_disk / "data"), FAILURE, "No space left on device")
+
+
+def test_a_thousand_services_start_and_are_named_in_part(nursery: Nursery, tmp_path: Path) -> None:
+    """All their names together are larger than what processes tell each other at a start."""
+    program = tmp_path / "many.py"
+    program.write_text(
+        "import perdure\n"
+        "async def handler(ctx: perdure.Context) -> str:\n"
+        "    return 'here'\n"
+        "services = []\n"
+        "for number in range(1000):\n"
+        "    service = perdure.Service(f'Service{number:04}')\n"
+        "    for name in ('approve_what_was_asked', 'refuse_what_was_asked', 'remind_whoever_asked'):\n"
+        "        service.handler(name=name)(handler)\n"
+        "    services.append(service)\n"
+        "app = perdure.app(services)\n"
+    )
+    flags = (*MANY, "--gateways", "2")
+    with Server(tmp_path / "data", str(program), flags=flags, launch=nursery.launch) as server:
+        url = f"{server.ingress_url}/Service0999/approve_what_was_asked"
+        assert httpx.post(url, trust_env=False, timeout=60).json() == "here"
+        assert server.stop() == 0
