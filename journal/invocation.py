@@ -20,10 +20,12 @@ from perdure.journal.entries import (
     InvocationId,
     Notification,
     Outcome,
+    Output,
     Result,
     Signal,
     Sleep,
     Void,
+    payload_bytes,
     plain,
 )
 from perdure.journal.events import AbortAttempt, Complete, Entropy, Report, SetTimer
@@ -56,6 +58,7 @@ from perdure.journal.turn import Turn
 KILLED = Failure(409, "killed")
 CANCELED = Failure(409, "canceled")  # before it began; a running handler says `cancelled` itself
 CANCEL = Signal(CANCEL_SIGNAL, Void())
+SHARED_OUT_BYTES = 64 << 20  # of one result, for those that wait for it, in one step
 
 # ---- beginning ----------------------------------------------------------------------------------
 
@@ -170,9 +173,8 @@ def recover(turn: Turn, id: bytes) -> None:
     if invocation is None or type(invocation.status) is not Running:
         turn.rows[keys.active(id)] = None
         return
-    attempt = invocation.attempt + 1
-    turn.put(id, replace(invocation, attempt=attempt))
-    turn.start_attempt(id, attempt)
+    turn.put(id, replace(invocation, attempt=invocation.attempt + 1))
+    turn.start_attempt(id, invocation.attempt + 1)
 
 
 # ---- notifications ------------------------------------------------------------------------------
@@ -338,9 +340,20 @@ def finish(turn: Turn, id: bytes, invocation: Invocation, result: Outcome) -> No
     _leave(turn, id, invocation, result)
 
 
+def share_out(turn: Turn, id: bytes, invocation: Invocation, result: Outcome) -> bool:
+    """Answer the first of too many that wait; the next attempt replays to this end, and goes on."""
+    count = SHARED_OUT_BYTES // (payload_bytes(Output(result)) + 500)
+    if len(invocation.waiters) <= count:
+        return False
+    turn.put(id, replace(invocation, waiters=invocation.waiters[count:]))
+    for waiter in invocation.waiters[:count]:
+        answer(turn, waiter, result, id)
+    recover(turn, id)
+    return True
+
+
 def withdraw(turn: Turn, id: bytes, invocation: Invocation, result: Failure) -> None:
-    """Take back what never began (scheduled or inboxed); nothing of it stays, except for the one who may
-    ask again under its id."""
+    """Take back what never began; nothing of it stays, but for one who may ask again under its id."""
     if type(invocation.status) is Scheduled:
         turn.clear_timer(invocation.status.start_at_ms, TimerKind.START, id)
     turn.forget_journal(id)

@@ -359,7 +359,8 @@ def _ended(turn: Turn, caller: Caller, commands: int) -> None:
     if result is None:
         failure = Failed(571, "the attempt ended without an output")
         return _fail(turn, caller, failure, commands)
-    invocation.finish(turn, caller.id, record, result)
+    if not invocation.share_out(turn, caller.id, record, result):
+        invocation.finish(turn, caller.id, record, result)
 
 
 def _last_output(turn: Turn, id: bytes) -> Outcome | None:

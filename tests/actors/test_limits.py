@@ -16,7 +16,7 @@ import perdure
 from perdure.actors import back_pressure
 from perdure.actors.attempts import OpenAttempt, OpenAttempts
 from perdure.embedded import System
-from perdure.journal import leveldb, turn
+from perdure.journal import invocation, leveldb, turn
 from perdure.journal.attempt import Awaiting, Combinator
 from perdure.journal.entries import Value
 from perdure.journal.errors import Overloaded
@@ -74,6 +74,7 @@ async def fill(ctx: perdure.ObjectContext, text: str) -> None:
 def _small(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(leveldb, "EMBEDDED_GROUP_BYTES", 200_000)
     monkeypatch.setattr(back_pressure, "_FULL_BYTES", 10_000)
+    monkeypatch.setattr(back_pressure, "_HOLD_BYTES", 50_000)
     monkeypatch.setattr(turn, "STEP_LIMIT_BYTES", 100_000)
     caplog.set_level(logging.CRITICAL, "perdure")  # the faults are on purpose
     awakeables.clear()
@@ -104,17 +105,44 @@ def test_many_large_results_of_awakeables_at_once_wait_for_their_turn(tmp_path: 
     asyncio.run(main())
 
 
-def test_a_result_too_large_for_all_that_wait_for_it_pauses_its_invocation_alone(
-    tmp_path: Path,
+async def attached(system: System, id: str, count: int) -> list[asyncio.Future[int]]:
+    calls: list[asyncio.Future[int]] = []
+    calls += [asyncio.ensure_future(system.service_call(attach, arg=id)) for _ in range(count)]
+    while len(waiters_of(system.engine.partition, id)) < count:
+        await asyncio.sleep(0.001)
+    return calls
+
+
+def test_a_large_result_reaches_all_that_wait_for_it_in_several_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(invocation, "SHARED_OUT_BYTES", 50_000)
+
+    async def main() -> None:
+        async with opened(tmp_path) as system:
+            producer = asyncio.ensure_future(
+                system.service_call(produce, arg=10_000, idempotency_key="one")
+            )
+            await until_waiting(1)
+            id = (
+                await system.service_send(produce, arg=10_000, idempotency_key="one")
+            ).invocation_id
+            calls = await attached(system, id, 20)
+            await system.engine.complete_awakeable(awakeables[0], Value(b'"go"'))
+            assert await asyncio.gather(*calls) == [10_000] * 20
+            assert await producer == "x" * 10_000
+            assert system.engine.restart_count == 0
+
+    asyncio.run(main())
+
+
+def test_a_step_too_large_pauses_its_invocation_alone(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path) as system:
             sent = await system.service_send(produce, arg=10_000)
             id = sent.invocation_id
-            calls = [asyncio.ensure_future(system.service_call(attach, arg=id)) for _ in range(20)]
             await until_waiting(1)
-            while len(waiters_of(system.engine.partition, id)) < 20:
-                await asyncio.sleep(0.001)
+            calls = await attached(system, id, 20)
             await system.engine.complete_awakeable(awakeables[0], Value(b'"go"'))
             while (found := await system.engine.invocation(id)) and found.status != "paused":
                 assert await system.service_call(neighbour) == "well"
